@@ -1,0 +1,53 @@
+//! A private PostgreSQL server for development and tests, made from the programs installed on this machine.
+//!
+//! A [`Cluster`] belongs to the process that made it. It is stopped when it is dropped and also when the process
+//! dies, `kill -9` included: the server's parent is a small `sh` process that holds the read end of a pipe from us, and
+//! the end of that pipe is the order to stop.
+//!
+//! Most tests need one line: `let url = local_postgres::database();`.
+//!
+//! Unix only. Everything is read from the installation; no variable of the environment that begins with `PG` has any effect.
+
+mod account;
+mod cluster;
+mod error;
+mod folder;
+mod persistent;
+mod port;
+mod programs;
+mod psql;
+mod server;
+mod setup;
+
+pub use cluster::Cluster;
+pub use error::Error;
+pub use server::Stop;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The temporary cluster that all tests of this process share, started at first use.
+///
+/// # Panics
+/// Where PostgreSQL is missing or does not start, with a message that says what to do.
+pub fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    // Statics are never dropped: the end of the process stops this one.
+    SHARED.get_or_init(|| match Cluster::temporary() {
+        Ok(cluster) => cluster,
+        Err(error) => panic!("{error}"),
+    })
+}
+
+/// The URL of a new, empty database in the [`shared`] cluster.
+///
+/// # Panics
+/// Where [`shared`] does, or if the database cannot be created.
+pub fn database() -> String {
+    static CREATED: AtomicU32 = AtomicU32::new(0);
+    let name = format!("test_{}", CREATED.fetch_add(1, Ordering::Relaxed) + 1);
+    match shared().create_database(&name) {
+        Ok(()) => shared().url(&name),
+        Err(error) => panic!("{error}"),
+    }
+}

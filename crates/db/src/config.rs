@@ -1,0 +1,303 @@
+//! The pool's settings: `DATABASE_URL` with Prisma's parameters, taken out before sqlx sees them.
+
+use std::fmt;
+use std::time::Duration;
+
+use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
+use url::Url;
+
+use crate::endpoint::{quote_identifier, server, tls};
+use crate::parameters::ConfigError;
+use crate::query::Parameters;
+
+const THROUGH_PGBOUNCER: &str = "PgBouncer does not pass it on; use `alter role … set …` instead";
+
+/// Everything the pool can be told. [`Config::parse`] reads it from a URL; the fields may be changed afterwards.
+///
+/// A duration of `None` means "no limit", written `0` in the URL. Nothing here ever prints a password.
+#[derive(Clone)]
+pub struct Config {
+    /// Most connections open at a time. Default 10.
+    pub connection_limit: u32,
+    /// Connections kept open even when nobody needs them. Default 0.
+    pub min_connections: u32,
+    /// Most callers that may wait for a connection; more are turned away at once. Default: 20 for each connection.
+    pub queue_limit: u32,
+    /// Longest wait for a free connection. Default 20 s.
+    pub pool_timeout: Option<Duration>,
+    /// Longest wait for a new connection to open. Default 5 s.
+    pub connect_timeout: Option<Duration>,
+    /// Longest wait for a statement's answer, kept by the client. Default 6 s.
+    pub socket_timeout: Option<Duration>,
+    /// Age at which a connection is replaced, give or take 10 %. Default 30 min.
+    pub max_connection_lifetime: Option<Duration>,
+    /// Idle time after which a connection is closed. Default 5 min.
+    pub max_idle_connection_lifetime: Option<Duration>,
+    /// A connection held longer is reported with the place that took it. Default 30 s.
+    pub leak_threshold: Option<Duration>,
+    /// A statement that takes longer is logged without its arguments. Default 1 s.
+    pub slow_statement_threshold: Option<Duration>,
+    /// Longest statement, kept by the server. Default 5 s.
+    pub statement_timeout: Option<Duration>,
+    /// Longest wait for a lock, kept by the server. Default 2 s.
+    pub lock_timeout: Option<Duration>,
+    /// Longest pause inside a transaction, kept by the server. Default 10 s.
+    pub idle_in_transaction_session_timeout: Option<Duration>,
+    /// Whether a PgBouncer in transaction mode stands between. Default false.
+    pub pgbouncer: bool,
+    options: PgConnectOptions,
+    from_env: bool,
+}
+
+impl Config {
+    /// Reads `DATABASE_URL` from the environment, or from the file that `DATABASE_URL_FILE` names, where Docker and
+    /// Kubernetes put secrets. A password that the server refuses is looked up there again before the next attempt.
+    ///
+    /// # Errors
+    /// When it is missing or not valid; see [`Config::parse`].
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Ok(Self {
+            from_env: true,
+            ..Self::parse(&url_from_env()?)?
+        })
+    }
+
+    /// Reads `postgres://user:password@host:port/database?parameter=value&…`.
+    ///
+    /// # Errors
+    /// An unknown parameter or a bad value: the error names the key, what it takes and, for an unknown one, the
+    /// nearest known key. It never contains a value.
+    pub fn parse(url: &str) -> Result<Self, ConfigError> {
+        let url = Url::parse(url.trim()).map_err(|error| ConfigError::url(&error.to_string()))?;
+        if !matches!(url.scheme(), "postgres" | "postgresql") {
+            return Err(ConfigError::url(
+                "it must begin with postgres:// or postgresql://",
+            ));
+        }
+        let mut config = Self::new(server(&url)?);
+        let mut given = Parameters::of(&url)?;
+        given.boolean("pgbouncer", &mut config.pgbouncer)?;
+        config.read_limits(&mut given)?;
+        config.read_durations(&mut given)?;
+        config.read_connection(&mut given)?;
+        given.finish()?;
+        Ok(config)
+    }
+
+    fn new(options: PgConnectOptions) -> Self {
+        let seconds = |n| Some(Duration::from_secs(n));
+        Self {
+            connection_limit: 10,
+            min_connections: 0,
+            queue_limit: 200,
+            pool_timeout: seconds(20),
+            connect_timeout: seconds(5),
+            socket_timeout: seconds(6),
+            max_connection_lifetime: seconds(1800),
+            max_idle_connection_lifetime: seconds(300),
+            leak_threshold: seconds(30),
+            slow_statement_threshold: seconds(1),
+            statement_timeout: seconds(5),
+            lock_timeout: seconds(2),
+            idle_in_transaction_session_timeout: seconds(10),
+            pgbouncer: false,
+            options,
+            from_env: false,
+        }
+    }
+
+    fn read_limits(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
+        given.number("connection_limit", 1..=10_000, &mut self.connection_limit)?;
+        self.queue_limit = self.connection_limit.saturating_mul(20);
+        given.number("queue_limit", 0..=1_000_000, &mut self.queue_limit)?;
+        given.number(
+            "min_connections",
+            0..=self.connection_limit,
+            &mut self.min_connections,
+        )
+    }
+
+    fn read_durations(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
+        const SECOND: Duration = Duration::from_secs(1);
+        const MILLISECOND: Duration = Duration::from_millis(1);
+        for (key, field) in [
+            ("pool_timeout", &mut self.pool_timeout),
+            ("connect_timeout", &mut self.connect_timeout),
+            ("socket_timeout", &mut self.socket_timeout),
+            ("max_connection_lifetime", &mut self.max_connection_lifetime),
+            (
+                "max_idle_connection_lifetime",
+                &mut self.max_idle_connection_lifetime,
+            ),
+            ("leak_threshold", &mut self.leak_threshold),
+            (
+                "slow_statement_threshold",
+                &mut self.slow_statement_threshold,
+            ),
+        ] {
+            given.duration(key, SECOND, field)?;
+        }
+        for (key, field) in [
+            ("statement_timeout", &mut self.statement_timeout),
+            ("lock_timeout", &mut self.lock_timeout),
+            (
+                "idle_in_transaction_session_timeout",
+                &mut self.idle_in_transaction_session_timeout,
+            ),
+        ] {
+            if self.pgbouncer {
+                given.refuse(key, THROUGH_PGBOUNCER)?;
+                *field = None;
+            }
+            // PostgreSQL's own names keep PostgreSQL's own unit.
+            given.duration(key, MILLISECOND, field)?;
+        }
+        Ok(())
+    }
+
+    fn read_connection(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
+        let mut options = self.options.clone();
+        if let Some(host) = given.text("host") {
+            options = if host.starts_with('/') {
+                options.socket(host)
+            } else {
+                options.host(&host)
+            };
+        }
+        if let Some(name) = given.text("application_name") {
+            options = options.application_name(&name);
+        }
+        // 0 would leak: sqlx 0.9.0 names a statement and never closes it. One is the smallest that works.
+        let mut cache = 100;
+        given.number("statement_cache_size", 0..=100_000, &mut cache)?;
+        options = options.statement_cache_capacity(cache.max(1) as usize);
+        options = tls(given, options)?;
+        let mut session = Vec::new();
+        if let Some(schema) = given.text("schema") {
+            session.push(("search_path".to_owned(), quote_identifier(&schema)));
+        }
+        session.extend(given.session_options()?);
+        self.options = options
+            .options(self.startup(session)?)
+            .disable_statement_logging();
+        if self.pgbouncer {
+            self.options = self.options.clone().extra_float_digits(None);
+        }
+        given.refuse(
+            "sslidentity",
+            "convert it to PEM files and name them in sslcert and sslkey",
+        )?;
+        given.refuse(
+            "sslpassword",
+            "it belongs to sslidentity, which cannot be read; name PEM files in sslcert and sslkey",
+        )?;
+        given.choice("channel_binding", &["disable", "prefer"])?;
+        given.choice("single_use_connections", &["false"]).map(drop)
+    }
+
+    /// What each session is told when it starts. PgBouncer takes none of it, so there the role has to be told.
+    fn startup(
+        &self,
+        mut session: Vec<(String, String)>,
+    ) -> Result<Vec<(String, String)>, ConfigError> {
+        if self.pgbouncer {
+            session.retain(|(key, value)| {
+                (key.as_str(), value.as_str()) != ("search_path", "\"public\"")
+            });
+            return match session.first() {
+                None => Ok(session),
+                Some((key, _)) => Err(ConfigError::Value {
+                    key: if key == "search_path" {
+                        "schema"
+                    } else {
+                        "options"
+                    }
+                    .to_owned(),
+                    expected: format!("absent: {THROUGH_PGBOUNCER}"),
+                }),
+            };
+        }
+        for (key, value) in [
+            ("statement_timeout", self.statement_timeout),
+            ("lock_timeout", self.lock_timeout),
+            (
+                "idle_in_transaction_session_timeout",
+                self.idle_in_transaction_session_timeout,
+            ),
+        ] {
+            // Whoever writes it into `options` knows better.
+            if !session.iter().any(|(given, _)| given == key) {
+                session.push((
+                    key.to_owned(),
+                    value.unwrap_or_default().as_millis().to_string(),
+                ));
+            }
+        }
+        Ok(session)
+    }
+
+    /// The connection settings as the environment has them now, for when the password was changed.
+    pub(crate) fn options_now(&self) -> Option<PgConnectOptions> {
+        self.from_env
+            .then(url_from_env)?
+            .and_then(|url| Self::parse(&url))
+            .ok()
+            .map(|config| config.options)
+    }
+
+    /// What sqlx needs to open a connection.
+    pub(crate) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// `host:port`, or the socket's folder.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match self.options.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
+        }
+    }
+
+    /// The database's name.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        self.options.get_database().unwrap_or("postgres")
+    }
+
+    /// The role that the pool connects as.
+    #[must_use]
+    pub fn username(&self) -> &str {
+        self.options.get_username()
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // By hand: a derived one would print the password that sqlx's options hold.
+        f.debug_struct("Config")
+            .field("address", &self.address())
+            .field("database", &self.database())
+            .field("username", &self.username())
+            .field("connection_limit", &self.connection_limit)
+            .field("pool_timeout", &self.pool_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("socket_timeout", &self.socket_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+fn url_from_env() -> Result<String, ConfigError> {
+    use std::env::{VarError, var, var_os};
+    match var("DATABASE_URL") {
+        Ok(url) => Ok(url),
+        Err(VarError::NotUnicode(_)) => Err(ConfigError::url("it is not UTF-8")),
+        Err(VarError::NotPresent) => {
+            let path = var_os("DATABASE_URL_FILE").ok_or(ConfigError::Missing)?;
+            std::fs::read_to_string(path).map_err(|error| {
+                ConfigError::url(&format!("DATABASE_URL_FILE cannot be read: {error}"))
+            })
+        }
+    }
+}

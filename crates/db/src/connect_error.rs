@@ -1,0 +1,88 @@
+//! Why a connection could not be opened, in words that name the cause.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::ErrorKind;
+
+use crate::config::Config;
+
+/// Why a connection could not be opened, in words that name the cause.
+#[derive(Debug)]
+pub struct ConnectError {
+    message: String,
+    pub(crate) source: sqlx::Error,
+}
+
+impl ConnectError {
+    pub(crate) fn new(config: &Config, source: sqlx::Error) -> Self {
+        let (address, user, database) = (config.address(), config.username(), config.database());
+        let code = source
+            .as_database_error()
+            .and_then(|error| error.code())
+            .unwrap_or_default()
+            .into_owned();
+        let message = match (&source, code.as_str()) {
+            (_, "28P01") => format!(
+                "Authentication failed at `{address}`: the password for `{user}` is not valid"
+            ),
+            (_, "28000") => {
+                format!("Access denied at `{address}` for `{user}` on `{database}`: {source}")
+            }
+            (_, "3D000") => format!(
+                "Database `{database}` does not exist at `{address}`; create it or correct DATABASE_URL"
+            ),
+            (_, "53300") => format!(
+                "Too many connections at `{address}`: lower connection_limit or the number of instances ({source})"
+            ),
+            (_, "57P03") => {
+                format!("Database server at `{address}` is starting up or shutting down")
+            }
+            (sqlx::Error::Tls(_), _) => format!(
+                "Error opening a TLS connection to `{address}`: {source}; check sslmode and sslrootcert"
+            ),
+            (sqlx::Error::Io(io), _) if io.kind() == ErrorKind::TimedOut => {
+                format!(
+                    "Can't reach database server at `{address}`: no answer within connect_timeout"
+                )
+            }
+            (sqlx::Error::Io(io), _) => {
+                format!("Can't reach database server at `{address}`: {io}; is it running there?")
+            }
+            _ => format!("Can't connect to `{address}`: {source}"),
+        };
+        Self { message, source }
+    }
+
+    pub(crate) fn timeout(config: &Config) -> Self {
+        Self::new(config, sqlx::Error::Io(ErrorKind::TimedOut.into()))
+    }
+
+    /// Whether the server is there but has no room for one more.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.code() == "53300"
+    }
+
+    /// Whether the server does not accept the password or the user.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.code().starts_with("28")
+    }
+
+    fn code(&self) -> Cow<'_, str> {
+        self.source
+            .as_database_error()
+            .and_then(|error| error.code())
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}

@@ -1,0 +1,250 @@
+//! Opening connections: never in a caller's own future, so that nobody who gives up takes a half-open one along.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::claim::Claim;
+use crate::config::Config;
+use crate::connect_error::ConnectError;
+use crate::error::Error;
+use crate::pool::Inner;
+use crate::shelf::{Next, Origin, Outage, Slot};
+
+/// Opens a connection that belongs to nobody yet, within `connect_timeout`.
+pub(crate) async fn open(
+    config: &Config,
+    options: &PgConnectOptions,
+    limit: Option<Duration>,
+) -> Result<PgConnection, ConnectError> {
+    let opened = match limit {
+        Some(limit) => timeout(limit, options.connect())
+            .await
+            .map_err(|_| ConnectError::timeout(config))?,
+        None => options.connect().await,
+    };
+    opened.map_err(|source| ConnectError::new(config, source))
+}
+
+/// Counts a caller that has a permit but no connection.
+struct Hungry<'a>(&'a Inner);
+
+impl Drop for Hungry<'_> {
+    fn drop(&mut self) {
+        self.0.shelf().hungry -= 1;
+    }
+}
+
+/// Counts a dial, also when its task is dropped.
+struct Dialling(Arc<Inner>);
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        self.0.shelf().dialling -= 1;
+    }
+}
+
+impl Inner {
+    /// Waits until a connection is there for a caller who has passed the gate: a new one or one that came back.
+    pub(crate) async fn wait_for_connection(
+        self: &Arc<Self>,
+        claim: &mut Claim,
+        origin: &Origin,
+    ) -> Result<Slot, Error> {
+        self.shelf().hungry += 1;
+        let _hungry = Hungry(self);
+        // The dial has the same deadline and a better error, so it may speak first.
+        let deadline = self
+            .config
+            .connect_timeout
+            .map(|limit| limit + Duration::from_millis(50));
+        let waiting = async {
+            loop {
+                let arrival = self.arrivals.notified();
+                tokio::pin!(arrival);
+                arrival.as_mut().enable();
+                if self.gate.is_closed() {
+                    return Err(Error::Closed);
+                }
+                let next = self.shelf().next(origin, self.gate.limit());
+                match next {
+                    Next::Take(slot, seat) => {
+                        claim.sit(seat);
+                        return Ok(slot);
+                    }
+                    Next::Fail(error) => return Err(Error::Connect(error)),
+                    Next::Dial => drop(self.spawn_dial()),
+                    Next::Wait => {}
+                }
+                arrival.await;
+            }
+        };
+        match deadline {
+            None => waiting.await,
+            Some(limit) => match timeout(limit, waiting).await {
+                Ok(result) => result,
+                Err(_) => {
+                    Err(Error::Connect(self.last_failure().unwrap_or_else(|| {
+                        Arc::new(ConnectError::timeout(&self.config))
+                    })))
+                }
+            },
+        }
+    }
+
+    pub(crate) fn last_failure(&self) -> Option<Arc<ConnectError>> {
+        self.shelf()
+            .outage
+            .as_ref()
+            .map(|outage| outage.error.clone())
+    }
+
+    /// Dials in a task of its own; `dialling` was counted by whoever asked for it.
+    pub(crate) fn spawn_dial(self: &Arc<Self>) -> JoinHandle<()> {
+        self.start_janitor();
+        let dialling = Dialling(self.clone());
+        tokio::spawn(async move {
+            let inner = &dialling.0;
+            let dialled = inner.dial(inner.config.connect_timeout).await;
+            inner.clone().land(dialled, Some(dialling));
+        })
+    }
+
+    async fn dial(&self, limit: Option<Duration>) -> Result<Slot, ConnectError> {
+        let started = Instant::now();
+        let (options, generation) = (self.options(), self.shelf().generation);
+        let mut connection = match open(&self.config, &options, limit).await {
+            Err(error) if error.is_refusal() && self.reload() => {
+                open(&self.config, &self.options(), limit).await?
+            }
+            opened => opened?,
+        };
+        let pid = match self.config.pgbouncer {
+            true => None,
+            false => Some(
+                backend_pid(&mut connection)
+                    .await
+                    .map_err(|source| ConnectError::new(&self.config, source))?,
+            ),
+        };
+        let took = started.elapsed();
+        self.stats.dialled(took);
+        let now = Instant::now();
+        let expires = self
+            .config
+            .max_connection_lifetime
+            .map(|life| now + life.mul_f64(0.9 + 0.2 * fastrand::f64()));
+        Ok(Slot {
+            connection,
+            pid,
+            generation,
+            expires,
+            idle_since: now,
+            suspect: false,
+        })
+    }
+
+    fn land(self: Arc<Self>, dialled: Result<Slot, ConnectError>, dialling: Option<Dialling>) {
+        match dialled {
+            Ok(slot) => {
+                {
+                    let mut shelf = self.shelf();
+                    if let Some(outage) = shelf.outage.take() {
+                        tracing::info!(
+                            failures = outage.failures,
+                            "the database can be reached again"
+                        );
+                    }
+                    // A failover while dialling does not matter: this connection was made by the new server or fails.
+                    let generation = shelf.generation;
+                    shelf.idle.push(Slot { generation, ..slot });
+                }
+                drop(dialling);
+                self.arrivals.notify_one();
+                if self.gate.is_closed() {
+                    self.close_idle();
+                }
+            }
+            Err(error) => {
+                drop(dialling);
+                self.failed(error);
+            }
+        }
+    }
+
+    fn failed(self: &Arc<Self>, error: ConnectError) {
+        self.stats.dial_failed();
+        let first = {
+            let mut shelf = self.shelf();
+            let failures = shelf.outage.as_ref().map_or(0, |outage| outage.failures);
+            if failures == 0 {
+                tracing::warn!("no connection can be opened: {error}");
+            }
+            shelf.outage = Some(Outage {
+                error: Arc::new(error),
+                failures: failures + 1,
+            });
+            failures == 0
+        };
+        self.arrivals.notify_waiters();
+        if first && !self.gate.is_closed() {
+            tokio::spawn(probe(Arc::downgrade(self)));
+        }
+    }
+}
+
+/// Dials until the database is back: alone, and with growing pauses that no two instances share.
+async fn probe(pool: Weak<Inner>) {
+    let mut pause = Duration::from_millis(25);
+    loop {
+        tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+        pause = (pause * 2).min(Duration::from_millis(120));
+        let Some(inner) = pool.upgrade() else { return };
+        if inner.gate.is_closed() || inner.shelf().outage.is_none() {
+            return;
+        }
+        // Where a dial usually takes milliseconds, one that has hung for half a second is better tried again.
+        let usual = inner
+            .stats
+            .usual_dial()
+            .map(|usual| (usual * 20).max(Duration::from_millis(500)));
+        let limit = [usual, inner.config.connect_timeout]
+            .into_iter()
+            .flatten()
+            .min();
+        let dialled = inner.dial(limit).await;
+        let done = dialled.is_ok();
+        match dialled {
+            Ok(slot) => inner.land(Ok(slot), None),
+            Err(error) => inner.failed(error),
+        }
+        if done {
+            return;
+        }
+    }
+}
+
+async fn backend_pid(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    use sqlx::Row;
+    // Text protocol: a prepared statement would stay on the server for a query that never comes again.
+    let row = sqlx::raw_sql("select pg_backend_pid()")
+        .fetch_one(connection)
+        .await?;
+    row.try_get_unchecked::<String, _>(0)?
+        .parse()
+        .map_err(|_| sqlx::Error::Protocol("pg_backend_pid is no number".into()))
+}
+
+/// Says goodbye to the server, briefly and in the background; outside a runtime the socket just closes.
+pub(crate) fn close_slots(slots: Vec<Slot>) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    for slot in slots {
+        runtime.spawn(timeout(Duration::from_secs(1), slot.connection.close()));
+    }
+}

@@ -1,0 +1,223 @@
+//! What can go wrong, said so that the reader knows what to do.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::error::DatabaseError;
+
+use crate::connect_error::ConnectError;
+
+/// Every error of this crate.
+///
+/// Executors have to return [`sqlx::Error`]; the pool's own errors travel inside it and `Error::from` takes them out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No connection became free within `pool_timeout`.
+    #[error("{0}")]
+    PoolTimeout(Box<PoolTimeout>),
+    /// The queue for a connection is full, or longer than `pool_timeout`.
+    #[error(
+        "too many callers wait for a connection ({waiting} waiting); try again in {retry_after:.1?}"
+    )]
+    Overloaded {
+        /// Callers in the queue.
+        waiting: u32,
+        /// When the queue should be shorter.
+        retry_after: Duration,
+    },
+    /// No connection could be opened.
+    #[error("{0}")]
+    Connect(Arc<ConnectError>),
+    /// [`Pool::close`](crate::Pool::close) was called.
+    #[error("the connection pool is closed")]
+    Closed,
+    /// The server did not answer a statement within `socket_timeout`. Whether it ran is not known.
+    #[error("no answer to a statement within {0:?} (socket_timeout)")]
+    StatementTimeout(Duration),
+    /// `commit` of a transaction in which a statement failed: PostgreSQL rolled it back.
+    #[error("the transaction was rolled back because a statement in it failed: {0}")]
+    TransactionFailed(String),
+    /// The answer to COMMIT was lost. Whether the transaction took effect is not known.
+    #[error("the connection broke during COMMIT, so whether it took effect is not known: {0}")]
+    CommitUnknown(#[source] sqlx::Error),
+    /// A migration failed, or the database holds other migrations than this program.
+    #[error("{0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// Anything else that sqlx reports.
+    #[error(transparent)]
+    Sqlx(sqlx::Error),
+}
+
+/// What the pool looked like when a caller had waited for too long.
+#[derive(Debug)]
+pub struct PoolTimeout {
+    /// How long the caller waited.
+    pub waited: Duration,
+    /// `connection_limit` at that time.
+    pub limit: u32,
+    /// Connections in use.
+    pub in_use: u32,
+    /// Connections idle.
+    pub idle: u32,
+    /// Callers still waiting.
+    pub waiting: u32,
+    /// Who has held a connection longest: the place in the code or the SQL, and for how long.
+    pub longest: Option<(String, Duration)>,
+    /// The last failure to open a connection, if none was opened since.
+    pub dial: Option<Arc<ConnectError>>,
+}
+
+impl fmt::Display for PoolTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Timed out fetching a new connection from the connection pool \
+             (Current connection pool timeout: {:.1?}, connection limit: {}). {} in use, {} idle, {} waiting",
+            self.waited, self.limit, self.in_use, self.idle, self.waiting
+        )?;
+        match (&self.dial, &self.longest) {
+            (Some(dial), _) => write!(f, ". No connection can be opened: {dial}"),
+            (None, Some((what, held))) if *held >= self.waited => {
+                write!(
+                    f,
+                    ". All connections are held; the longest for {held:.1?} by {what}"
+                )
+            }
+            (None, Some((what, held))) => {
+                write!(
+                    f,
+                    ". More work arrives than the connections can do; the longest holder has run for {held:.1?}: {what}"
+                )
+            }
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the database or the pool is the trouble, not the request: HTTP's 503.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::PoolTimeout(_) | Self::Overloaded { .. } | Self::Connect(_) | Self::Closed => {
+                true
+            }
+            Self::StatementTimeout(_) | Self::CommitUnknown(_) => true,
+            Self::TransactionFailed(_) | Self::Migrate(_) => false,
+            Self::Sqlx(error) => {
+                is_broken(error)
+                    || matches!(error, sqlx::Error::PoolClosed | sqlx::Error::PoolTimedOut)
+            }
+        }
+    }
+
+    /// When trying again makes sense, if it does.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            _ => self.is_unavailable().then_some(Duration::from_secs(1)),
+        }
+    }
+
+    /// PostgreSQL's own error, if that is what this is.
+    #[must_use]
+    pub fn as_database(&self) -> Option<&dyn DatabaseError> {
+        match self {
+            Self::Sqlx(error) | Self::CommitUnknown(error) => error.as_database_error(),
+            Self::Connect(error) => error.source.as_database_error(),
+            _ => None,
+        }
+    }
+
+    /// The name of the constraint that was violated, if one was.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&str> {
+        self.as_database()?.constraint()
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<Error>()) => {
+                match error.into_inner().map(|inner| inner.downcast::<Error>()) {
+                    Some(Ok(inner)) => *inner,
+                    // Not reached: the guard looked.
+                    Some(Err(other)) => Self::Sqlx(sqlx::Error::Io(io::Error::other(other))),
+                    None => Self::Closed,
+                }
+            }
+            error => Self::Sqlx(error),
+        }
+    }
+}
+
+impl From<Error> for sqlx::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Sqlx(error) => error,
+            error @ (Error::PoolTimeout(_) | Error::StatementTimeout(_)) => {
+                sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, error))
+            }
+            error => sqlx::Error::Io(io::Error::other(error)),
+        }
+    }
+}
+
+/// Whether the connection that gave this error is of no further use.
+pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => code(error.as_ref(), |code| {
+            code.starts_with("08") || is_shutdown(code)
+        }),
+        _ => false,
+    }
+}
+
+/// Whether the error says that the server went away or became a standby: then its other connections are worthless too.
+pub(crate) fn is_failover(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            code(error.as_ref(), |code| code == "25006" || is_shutdown(code))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a prepared statement no longer fits the tables (or is gone), so that preparing it anew helps.
+pub(crate) fn is_stale_plan(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            let stale = error
+                .message()
+                .contains("cached plan must not change result type");
+            code(error.as_ref(), |code| {
+                code == "26000" || (code == "0A000" && stale)
+            })
+        }
+        _ => false,
+    }
+}
+
+/// Whether the transaction lost against another one and may be run again.
+pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| code(error, |code| matches!(code, "40001" | "40P01")))
+}
+
+fn is_shutdown(code: &str) -> bool {
+    matches!(code, "57P01" | "57P02" | "57P03" | "57P05")
+}
+
+fn code(error: &dyn DatabaseError, test: impl FnOnce(&str) -> bool) -> bool {
+    error.code().is_some_and(|code| test(&code))
+}

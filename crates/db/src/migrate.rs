@@ -1,0 +1,68 @@
+//! Migrations, safe to run from every instance at once.
+
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Row};
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::pool::Pool;
+
+/// How long an instance waits for another one that migrates.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// The advisory lock of whoever migrates: "reservoi" in ASCII, one for each database.
+const LOCK: i64 = 0x7265_7365_7276_6f69;
+
+impl Pool {
+    /// Applies the migrations that the database does not have yet, on a connection of its own without
+    /// `statement_timeout`. Instances that start together take turns.
+    ///
+    /// sqlx's own lock is left alone: it waits inside a statement, which `create index concurrently` in turn waits for.
+    ///
+    /// # Errors
+    /// [`Error::Migrate`] when a migration fails or does not match the database, [`Error::Connect`] when there is no
+    /// connection.
+    pub async fn migrate(&self, migrator: &Migrator) -> Result<(), Error> {
+        let options = (*self.0.options()).clone();
+        let options = if self.config().pgbouncer {
+            options
+        } else {
+            options.options([("statement_timeout", "0")])
+        };
+        let mut connection = self.0.dial_with(&options).await?;
+        let result = locked(&mut connection, migrator).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
+        result
+    }
+}
+
+async fn locked(connection: &mut PgConnection, migrator: &Migrator) -> Result<(), Error> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let row = sqlx::query("select pg_try_advisory_lock($1)")
+            .bind(LOCK)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(Error::from)?;
+        if row.try_get(0).map_err(Error::from)? {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Err(Error::Sqlx(sqlx::Error::InvalidArgument(format!(
+                "another instance has been migrating for more than {DEADLINE:?}; look for its session in pg_stat_activity"
+            ))));
+        }
+        tokio::time::sleep(Duration::from_millis(50).mul_f64(0.5 + fastrand::f64())).await;
+    }
+    let migrator = Migrator {
+        migrations: migrator.migrations.clone(),
+        table_name: migrator.table_name.clone(),
+        create_schemas: migrator.create_schemas.clone(),
+        locking: false,
+        ..*migrator
+    };
+    // The lock ends with the connection, also when this future is dropped.
+    Ok(migrator.run(connection).await?)
+}

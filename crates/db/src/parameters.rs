@@ -1,0 +1,173 @@
+//! The URL's parameters: which there are, and how a value is read and refused without being repeated.
+
+/// Each parameter of the URL with its default and what it means, as the settings table of the README prints them.
+pub const PARAMETERS: &[(&str, &str, &str)] = &[
+    (
+        "connection_limit",
+        "10",
+        "connections open at most, 1 to 10,000",
+    ),
+    (
+        "pool_timeout",
+        "20",
+        "seconds a caller waits for a free connection",
+    ),
+    (
+        "connect_timeout",
+        "5",
+        "seconds a new connection may take to open",
+    ),
+    (
+        "socket_timeout",
+        "6",
+        "seconds a statement may take, kept by the client",
+    ),
+    (
+        "min_connections",
+        "0",
+        "connections kept open ahead of need",
+    ),
+    (
+        "queue_limit",
+        "20 × connection_limit",
+        "callers that may wait; more are turned away at once",
+    ),
+    (
+        "max_connection_lifetime",
+        "1800",
+        "seconds until a connection is replaced, ± 10 %",
+    ),
+    (
+        "max_idle_connection_lifetime",
+        "300",
+        "seconds until an idle connection is closed",
+    ),
+    (
+        "leak_threshold",
+        "30",
+        "seconds a connection may be held before that is reported",
+    ),
+    (
+        "slow_statement_threshold",
+        "1",
+        "seconds after which a statement is logged",
+    ),
+    (
+        "statement_timeout",
+        "5000",
+        "milliseconds a statement may take, kept by the server",
+    ),
+    (
+        "lock_timeout",
+        "2000",
+        "milliseconds a statement waits for a lock, kept by the server",
+    ),
+    (
+        "idle_in_transaction_session_timeout",
+        "10000",
+        "milliseconds a transaction may pause, kept by the server",
+    ),
+    (
+        "statement_cache_size",
+        "100",
+        "prepared statements kept for each connection",
+    ),
+    (
+        "pgbouncer",
+        "false",
+        "`true` behind PgBouncer (1.21 or later) in transaction mode",
+    ),
+    (
+        "schema",
+        "the role's search_path",
+        "schema that unqualified names refer to",
+    ),
+    ("application_name", "none", "name shown in pg_stat_activity"),
+    (
+        "sslmode",
+        "prefer",
+        "disable, allow, prefer, require, verify-ca or verify-full",
+    ),
+    (
+        "sslaccept",
+        "accept_invalid_certs",
+        "`strict` checks the server's certificate and name",
+    ),
+    (
+        "sslrootcert",
+        "none",
+        "file of the authority that signed the server's certificate",
+    ),
+    (
+        "sslcert",
+        "none",
+        "the same, as Prisma names it; with sslkey: the client's certificate",
+    ),
+    ("sslkey", "none", "file of the client certificate's key"),
+    (
+        "host",
+        "the URL's host",
+        "overrides it; a folder for a unix socket",
+    ),
+    (
+        "options",
+        "none",
+        "settings for each session: `-c name=value …`",
+    ),
+];
+
+/// Understood so that the error can say what to do instead, or accepted where they change nothing.
+pub(crate) const TOLERATED: &[&str] = &[
+    "sslidentity",
+    "sslpassword",
+    "channel_binding",
+    "single_use_connections",
+];
+
+/// Why `DATABASE_URL` cannot be used. Contains keys and kinds, never values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The variable is not set.
+    #[error(
+        "DATABASE_URL is not set: write DATABASE_URL=postgres://user:password@host:5432/database into the environment or .env"
+    )]
+    Missing,
+    /// The URL itself cannot be read.
+    #[error(
+        "DATABASE_URL is not a valid URL: {problem}; expected postgres://user:password@host:5432/database?connection_limit=10"
+    )]
+    Url {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A parameter that does not exist.
+    #[error("DATABASE_URL has an unknown parameter `{key}`{}", suggest(.nearest.as_deref()))]
+    UnknownKey {
+        /// The parameter as written.
+        key: String,
+        /// The known parameter nearest to it, if one is near.
+        nearest: Option<String>,
+    },
+    /// A parameter whose value is not of its kind.
+    #[error("DATABASE_URL has a bad value for `{key}`: it must be {expected}")]
+    Value {
+        /// The parameter.
+        key: String,
+        /// What its value has to be.
+        expected: String,
+    },
+}
+
+impl ConfigError {
+    pub(crate) fn url(problem: &str) -> Self {
+        Self::Url {
+            problem: problem.to_owned(),
+        }
+    }
+}
+
+fn suggest(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| {
+        format!("; did you mean `{nearest}`?")
+    })
+}

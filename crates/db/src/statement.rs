@@ -1,0 +1,225 @@
+//! One statement on one lease: sent, timed, healed when a table changed under it, and told about when it was slow.
+
+use futures_core::stream::BoxStream;
+use futures_util::TryStreamExt;
+use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement};
+use sqlx::{Connection, Either, Execute, Executor, Postgres, SqlStr};
+use tokio::time::timeout;
+
+use crate::error::{Error, is_stale_plan};
+use crate::lease::{Condition, Lease};
+use crate::watch::Watch;
+
+pub(crate) type Step = Either<PgQueryResult, PgRow>;
+
+/// What a statement leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing but rows.
+    None,
+    /// Something that ends with its transaction.
+    Transaction,
+    /// Perhaps a setting, a lock, a listener or an open transaction.
+    Session,
+}
+
+/// A statement taken out of sqlx's query, so that it can be looked at and run a second time.
+#[derive(Clone)]
+pub(crate) struct Statement {
+    pub(crate) sql: SqlStr,
+    arguments: Option<PgArguments>,
+    prepared: Option<PgStatement>,
+    persistent: bool,
+}
+
+impl Statement {
+    pub(crate) fn new<'q>(mut query: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
+        let (prepared, persistent) = (query.statement().cloned(), query.persistent());
+        Ok(Self {
+            sql: query.sql(),
+            arguments,
+            prepared,
+            persistent,
+        })
+    }
+
+    /// Judged by its first words. Unprepared SQL may be several statements; then nothing is known about it.
+    pub(crate) fn effect(&self) -> Effect {
+        const HARMLESS: [&str; 8] = [
+            "select", "insert", "update", "delete", "with", "merge", "values", "table",
+        ];
+        const SCOPED: [&str; 3] = ["savepoint", "release", "lock"];
+        let mut words = self
+            .sql
+            .as_str()
+            .split(|c: char| !c.is_ascii_alphabetic())
+            .filter(|word| !word.is_empty());
+        let (first, second) = (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        );
+        let is =
+            |word: &str, names: &[&str]| names.iter().any(|name| word.eq_ignore_ascii_case(name));
+        let scoped = is(first, &SCOPED)
+            || (is(first, &["set"]) && is(second, &["local", "transaction", "constraints"]))
+            || (is(first, &["rollback"]) && is(second, &["to"]));
+        let several = || {
+            self.sql
+                .as_str()
+                .trim_end()
+                .trim_end_matches(';')
+                .contains(';')
+        };
+        match self.arguments {
+            None if several() => Effect::Session,
+            _ if is(first, &HARMLESS) => Effect::None,
+            _ if scoped => Effect::Transaction,
+            _ => Effect::Session,
+        }
+    }
+}
+
+impl Execute<'_, Postgres> for Statement {
+    fn sql(self) -> SqlStr {
+        self.sql
+    }
+
+    fn statement(&self) -> Option<&PgStatement> {
+        self.prepared.as_ref()
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<PgArguments>, sqlx::error::BoxDynError> {
+        Ok(self.arguments.take())
+    }
+
+    fn persistent(&self) -> bool {
+        self.persistent
+    }
+}
+
+impl Lease {
+    /// Runs a statement to its end.
+    pub(crate) async fn run(
+        &mut self,
+        statement: Statement,
+        mut each: impl FnMut(Step) + Send,
+    ) -> Result<(), sqlx::Error> {
+        let pool = self.claim().pool.clone();
+        let mut watch = Watch::new(&pool, &statement.sql);
+        // Inside a transaction the failure has ended it already; outside, nothing has happened yet.
+        let again = self.transaction.is_none().then(|| statement.clone());
+        let before = self.condition();
+        let mut result = self.once(statement, &mut watch, &mut each).await;
+        if let (Err(error), Some(statement)) = (&result, again)
+            && is_stale_plan(error)
+            && watch.rows == 0
+        {
+            result = match self.forget_statements(before).await {
+                Ok(()) => self.once(statement, &mut watch, &mut each).await,
+                Err(error) => Err(error),
+            };
+        }
+        watch.ended(result.as_ref().err());
+        result
+    }
+
+    async fn once(
+        &mut self,
+        statement: Statement,
+        watch: &mut Watch<'_>,
+        each: &mut (impl FnMut(Step) + Send),
+    ) -> Result<(), sqlx::Error> {
+        let limit = watch.pool.config.socket_timeout;
+        let effect = statement.effect();
+        let before = self.started(&statement.sql);
+        let rows = async {
+            let mut steps = self.connection().fetch_many(statement);
+            while let Some(step) = steps.try_next().await? {
+                watch.saw(&step);
+                each(step);
+            }
+            Ok(())
+        };
+        let result = match limit {
+            None => rows.await,
+            Some(limit) => match timeout(limit, rows).await {
+                Ok(result) => result,
+                Err(_) => {
+                    self.overdue();
+                    return Err(Error::StatementTimeout(limit).into());
+                }
+            },
+        };
+        self.ended(before, effect, result.as_ref().map(|()| ()));
+        result
+    }
+
+    /// Makes the server and sqlx forget their prepared statements, after a table changed under them.
+    async fn forget_statements(&mut self, before: Condition) -> Result<(), sqlx::Error> {
+        let result = self.connection().clear_cached_statements().await;
+        self.ended(before, Effect::None, result.as_ref().map(|()| ()));
+        result
+    }
+}
+
+/// Runs a statement and gives its rows as they come. The lease, owned or borrowed, is held until the stream ends.
+///
+/// `socket_timeout` bounds the wait for each row, not the time its reader takes.
+pub(crate) fn stream<'e>(
+    lease: impl Future<Output = Result<impl std::borrow::BorrowMut<Lease> + Send + 'e, Error>>
+    + Send
+    + 'e,
+    statement: Result<Statement, sqlx::Error>,
+) -> BoxStream<'e, Result<Step, sqlx::Error>> {
+    Box::pin(async_stream::try_stream! {
+        let mut statement = Some(statement?);
+        let mut lease = lease.await?;
+        let lease = lease.borrow_mut();
+        let pool = lease.claim().pool.clone();
+        while let Some(current) = statement.take() {
+            let mut watch = Watch::new(&pool, &current.sql);
+            let again = lease.transaction.is_none().then(|| current.clone());
+            let effect = current.effect();
+            let before = lease.started(&current.sql);
+            let failed = {
+                let mut steps = lease.connection().fetch_many(current);
+                loop {
+                    match next(&mut steps, pool.config.socket_timeout).await {
+                        Ok(Some(step)) => {
+                            watch.saw(&step);
+                            yield step;
+                        }
+                        Ok(None) => break None,
+                        Err(error) => break Some(error),
+                    }
+                }
+            };
+            if let Some(Error::StatementTimeout(_)) = &failed {
+                lease.overdue();
+            }
+            let failed = failed.map(sqlx::Error::from);
+            watch.ended(failed.as_ref());
+            lease.ended(before, effect, failed.as_ref().map_or(Ok(()), Err));
+            if let Some(error) = failed {
+                if !is_stale_plan(&error) || watch.rows > 0 || again.is_none() {
+                    Err(error)?;
+                }
+                lease.forget_statements(before).await?;
+                statement = again;
+            }
+        }
+    })
+}
+
+async fn next(
+    steps: &mut BoxStream<'_, Result<Step, sqlx::Error>>,
+    limit: Option<std::time::Duration>,
+) -> Result<Option<Step>, Error> {
+    match limit {
+        None => Ok(steps.try_next().await?),
+        Some(limit) => Ok(timeout(limit, steps.try_next())
+            .await
+            .map_err(|_| Error::StatementTimeout(limit))??),
+    }
+}

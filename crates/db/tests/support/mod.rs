@@ -1,0 +1,84 @@
+//! What the tests share: a pool of ours and a plain one on the same fresh database, and a proxy between.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub(crate) mod proxy;
+
+use std::time::{Duration, Instant};
+
+use db::{Config, Pool};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+/// A pool of ours on a fresh database, with these parameters in its URL.
+pub(crate) fn pool(parameters: &str) -> Pool {
+    pool_at(&local_postgres::database(), parameters)
+}
+
+/// A pool of ours at this URL.
+pub(crate) fn pool_at(url: &str, parameters: &str) -> Pool {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    Pool::new(Config::parse(&format!("{url}{separator}{parameters}")).expect("a valid URL"))
+}
+
+/// sqlx's own pool, to show what it does in the same place.
+pub(crate) async fn plain(url: &str, connections: u32) -> PgPool {
+    let pool = plain_with(url, connections, Duration::from_secs(5));
+    pool.acquire().await.expect("a connection");
+    pool
+}
+
+/// The same, with its `acquire_timeout`, before its first connection.
+#[expect(clippy::disallowed_methods, reason = "the comparison is the point")]
+pub(crate) fn plain_with(url: &str, connections: u32, timeout: Duration) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(timeout)
+        .connect_lazy(url)
+        .expect("a valid URL")
+}
+
+/// Polls `future` so often, then drops it unless it has finished.
+pub(crate) async fn dropped_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    let mut left = polls;
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        std::task::Poll::Ready(value) => std::task::Poll::Ready(Some(value)),
+        std::task::Poll::Pending if left <= 1 => std::task::Poll::Ready(None),
+        std::task::Poll::Pending => {
+            left -= 1;
+            std::task::Poll::Pending
+        }
+    })
+    .await
+}
+
+/// Waits until `done` says so, for at most ten seconds.
+pub(crate) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done().await {
+        assert!(Instant::now() < deadline, "not within ten seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until nothing is in use, and asserts that every permit and connection is accounted for.
+pub(crate) async fn settled(pool: &Pool) {
+    until("the pool is at rest", async || {
+        pool.stats().in_use == 0 && pool.stats().waiting == 0
+    })
+    .await;
+    let stats = pool.stats();
+    assert_eq!(stats.open, stats.idle, "{stats:?}");
+    let gone: u64 = stats.closed.iter().sum();
+    assert_eq!(
+        stats.opened - gone,
+        u64::from(stats.open),
+        "opened minus closed is open: {stats:?}"
+    );
+    let mut leases = Vec::new();
+    for _ in 0..stats.limit {
+        leases.push(pool.acquire().await.expect("every permit can be had"));
+    }
+    assert_eq!(pool.stats().in_use, stats.limit);
+    drop(leases);
+}

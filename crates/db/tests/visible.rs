@@ -1,0 +1,161 @@
+//! What the pool shows: numbers that agree with each other, and a word in the log where somebody should look.
+
+mod support;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sqlx::Executor;
+use support::{pool, settled, until};
+
+/// What this thread logs while the guard lives.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn count(&self, text: &str) -> usize {
+        String::from_utf8_lossy(&self.0.lock().expect("a lock"))
+            .matches(text)
+            .count()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("a lock").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_numbers_agree_with_each_other() {
+    let pool = pool("connection_limit=3&pool_timeout=50ms");
+    let empty = pool.stats();
+    assert_eq!((empty.limit, empty.open, empty.acquired), (3, 0, 0));
+    let leases = [
+        pool.acquire().await.expect("a lease"),
+        pool.acquire().await.expect("a lease"),
+        pool.acquire().await.expect("a lease"),
+    ];
+    pool.acquire().await.expect_err("full");
+    let full = pool.stats();
+    assert_eq!(
+        (
+            full.open,
+            full.in_use,
+            full.idle,
+            full.acquired,
+            full.timed_out,
+            full.opened
+        ),
+        (3, 3, 0, 3, 1, 3)
+    );
+    drop(leases);
+    let idle = pool.stats();
+    assert_eq!(
+        (idle.open, idle.in_use, idle.idle, idle.waiting),
+        (3, 0, 3, 0)
+    );
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_connection_held_too_long_is_reported_once_and_once_more_when_it_comes_back() {
+    let (log, _guard) = Log::start();
+    let pool = pool("connection_limit=2&leak_threshold=100ms");
+    let lease = pool.acquire().await.expect("a lease");
+    until("it is reported", async || {
+        log.count("longer than leak_threshold") > 0
+    })
+    .await;
+    assert_eq!(
+        log.count("tests/visible.rs:"),
+        1,
+        "with the place that took it"
+    );
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(log.count("longer than leak_threshold"), 1, "once");
+    drop(lease);
+    assert_eq!(log.count("came back after"), 1);
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_task_that_asks_for_a_second_connection_is_warned_of() {
+    let (log, _guard) = Log::start();
+    let pool = pool("connection_limit=2");
+    let task = pool.clone();
+    // A task of its own, on this thread, so that its log is seen.
+    tokio::spawn(async move {
+        let held = task.acquire().await.expect("a lease");
+        task.execute("select 1").await.expect("an answer");
+        drop(held);
+        task.execute("select 1").await.expect("an answer");
+    })
+    .await
+    .expect("no panic");
+    assert_eq!((log.count("asks for another"), pool.stats().nested), (1, 1));
+}
+
+#[tokio::test]
+async fn a_slow_statement_is_logged_without_its_arguments() {
+    let (log, _guard) = Log::start();
+    let pool = pool("connection_limit=1&slow_statement_threshold=50ms");
+    sqlx::query("select pg_sleep(0.08), $1")
+        .bind("canary")
+        .execute(&pool)
+        .await
+        .expect("an answer");
+    sqlx::query("select $1")
+        .bind("canary")
+        .execute(&pool)
+        .await
+        .expect("an answer");
+    assert_eq!(log.count("slow statement: select pg_sleep(0.08), $1"), 1);
+    assert_eq!(log.count("rows=1"), 1);
+    assert_eq!(log.count("canary"), 0);
+}
+
+#[tokio::test]
+async fn the_numbers_reach_the_metrics_facade() {
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let pool = metrics::with_local_recorder(&recorder, || pool("connection_limit=2"));
+    let held = pool.acquire().await.expect("a lease");
+    pool.execute("select 1").await.expect("an answer");
+    drop(held);
+    metrics::with_local_recorder(&recorder, || pool.publish());
+    let seen: Vec<String> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, .., value)| format!("{} {value:?}", key.key()))
+        .collect();
+    let text = seen.join("\n");
+    for expected in [
+        "Key(db.client.connection.count, [state = idle]) Gauge(2.0)",
+        "Key(db.client.connection.count, [state = used]) Gauge(0.0)",
+        "Key(db.client.connection.max) Gauge(2.0)",
+        "Key(db.client.connection.acquired) Counter(2)",
+        "Key(db.client.operation.duration, [outcome = ok]) Histogram([",
+        "Key(db.client.connection.wait_time) Histogram([",
+        "Key(db.client.connection.create_time) Histogram([",
+        "Key(db.client.connection.use_time) Histogram([",
+    ] {
+        assert!(text.contains(expected), "{expected} in\n{text}");
+    }
+}
