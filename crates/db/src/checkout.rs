@@ -18,15 +18,16 @@ const OVERAGE: Duration = Duration::from_secs(30);
 impl Inner {
     /// The way of every caller: through the gate, to the shelf, and away with a lease.
     pub(crate) async fn lease(self: &Arc<Self>, origin: Origin) -> Result<Lease, Error> {
-        self.warn_of_nesting(&origin);
         let since = Instant::now();
+        self.warn_of_nesting(&origin);
+        let waited = |time| self.stats.waited(time);
         self.gate
-            .enter(|time| self.stats.waited(time))
+            .enter(waited)
             .await
             .map_err(|refused| self.explain(refused, since))?;
         let mut claim = Claim::new(self.clone());
         loop {
-            let taken = self.shelf().take(&origin, Instant::now());
+            let taken = self.shelf().take(&origin, since);
             let slot = match taken {
                 Some((slot, seat)) => {
                     claim.sit(seat);
@@ -34,8 +35,8 @@ impl Inner {
                 }
                 None => self.wait_for_connection(&mut claim, &origin).await?,
             };
-            let mut lease = Lease::new(claim, slot);
-            if lease.answers().await {
+            let mut lease = Lease::new(claim, slot, &origin);
+            if lease.answers(since).await {
                 self.stats.acquired();
                 return Ok(lease);
             }
@@ -45,12 +46,11 @@ impl Inner {
 
     /// Holding one connection while asking for another is how pools lock up: every holder waits for the others.
     fn warn_of_nesting(&self, origin: &Origin) {
-        let id = tokio::task::try_id();
-        let held = self.shelf().holds(id).map(|holder| holder.describe());
-        if let Some(held) = held {
-            self.stats.nested();
-            tracing::warn!(held, wanted = ?origin, "a task that holds a connection asks for another: enough of them lock the pool up");
-        }
+        let Some(held) = self.shelf().held_by_this_task() else {
+            return;
+        };
+        self.stats.nested();
+        tracing::warn!(held, wanted = ?origin, "a task that holds a connection asks for another: enough of them lock the pool up");
     }
 
     fn explain(&self, refused: Refused, since: Instant) -> Error {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::mem;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, SqlStr};
 use tokio::time::timeout;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::claim::Claim;
 use crate::error::{Error, is_broken, is_conflict, is_failover};
 use crate::recover;
-use crate::shelf::Slot;
+use crate::shelf::{Origin, Slot};
 use crate::statement::Effect;
 
 /// In what state a connection is. The order matters: it only gets worse until it is proven well.
@@ -48,6 +48,8 @@ pub struct Lease {
     /// The caller has waited long enough: cancel what runs without further patience.
     overdue: bool,
     failover: bool,
+    /// Taken for more than the one statement that is known already.
+    explicit: bool,
 }
 
 /// What has happened in a transaction so far.
@@ -61,11 +63,12 @@ pub(crate) struct InTransaction {
 }
 
 impl Lease {
-    pub(crate) fn new(claim: Claim, slot: Slot) -> Self {
+    pub(crate) fn new(claim: Claim, slot: Slot, origin: &Origin) -> Self {
         Self {
             held: Some((slot, claim)),
             condition: Condition::Clean,
             transaction: None,
+            explicit: matches!(origin, Origin::Code(_)),
             overdue: false,
             failover: false,
         }
@@ -110,7 +113,8 @@ impl Lease {
 
     /// Marks the connection before a statement is sent. [`Lease::ended`] takes the answer.
     pub(crate) fn started(&mut self, sql: &SqlStr) -> Condition {
-        if let Some(seat) = self.claim().seat()
+        if self.explicit
+            && let Some(seat) = self.claim().seat()
             && let Some(holder) = self.claim().pool.shelf().holder(seat)
         {
             holder.sql = Some(sql.clone());
@@ -182,16 +186,17 @@ impl Lease {
         let before = self.mark();
         let answer = timeout(limit, self.connection().ping()).await;
         let result = answer.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
-        self.ended(before, Effect::None, result.as_ref().map(|()| ()));
+        self.ended(before, Effect::None, result.as_ref().copied());
         result
     }
 
     /// Whether the connection is alive: taken on trust when it was used just now.
-    pub(crate) async fn answers(&mut self) -> bool {
+    pub(crate) async fn answers(&mut self, now: Instant) -> bool {
         let Some((slot, _)) = &mut self.held else {
             return false;
         };
-        if !mem::take(&mut slot.suspect) && slot.idle_since.elapsed() < TRUSTED {
+        if !mem::take(&mut slot.suspect) && now.saturating_duration_since(slot.idle_since) < TRUSTED
+        {
             return true;
         }
         self.ping(PING_TIMEOUT).await.is_ok()

@@ -11,12 +11,15 @@
 //! [gate](gate) of `connection_limit` permits, a [shelf](shelf) of idle connections, and a [lease](Lease) that only
 //! gives back what is clean.
 
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 mod checkout;
 mod claim;
 mod close;
 mod config;
 mod connect_error;
 mod dial;
+mod doctor;
 mod endpoint;
 mod error;
 mod executor;
@@ -39,6 +42,7 @@ mod watch;
 pub use close::Closed;
 pub use config::Config;
 pub use connect_error::ConnectError;
+pub use doctor::Report;
 pub use error::{Error, PoolTimeout};
 pub use lease::Lease;
 pub use parameters::{ConfigError, PARAMETERS};

@@ -64,5 +64,5 @@ async fn locked(connection: &mut PgConnection, migrator: &Migrator) -> Result<()
         ..*migrator
     };
     // The lock ends with the connection, also when this future is dropped.
-    Ok(migrator.run(connection).await?)
+    Ok(migrator.run_direct(None, connection, false).await?)
 }

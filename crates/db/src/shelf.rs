@@ -98,6 +98,8 @@ pub(crate) struct Shelf {
     pub(crate) generation: u64,
     pub(crate) outage: Option<Outage>,
     breaks: (u32, Option<Instant>),
+    /// Holders that took their connection by `acquire` or `begin`.
+    explicit: u32,
 }
 
 impl Shelf {
@@ -112,11 +114,13 @@ impl Shelf {
 
     pub(crate) fn take(&mut self, origin: &Origin, now: Instant) -> Option<(Slot, usize)> {
         let slot = self.idle.pop()?;
+        let explicit = matches!(origin, Origin::Code(_));
+        self.explicit += u32::from(explicit);
         let holder = Holder {
             origin: origin.clone(),
             since: now,
             sql: None,
-            task: task::try_id(),
+            task: explicit.then(task::try_id).flatten(),
             pid: slot.pid,
             reported: false,
         };
@@ -152,9 +156,10 @@ impl Shelf {
     }
 
     pub(crate) fn leave(&mut self, seat: usize) -> Option<Holder> {
-        let holder = self.seats[seat].take();
+        let holder = self.seats[seat].take()?;
+        self.explicit -= u32::from(matches!(holder.origin, Origin::Code(_)));
         self.free.push(seat);
-        holder
+        Some(holder)
     }
 
     pub(crate) fn holder(&mut self, seat: usize) -> Option<&mut Holder> {
@@ -165,10 +170,14 @@ impl Shelf {
         self.seats.iter_mut().flatten()
     }
 
-    /// Whether this task already holds a connection that only its own code gives back.
-    pub(crate) fn holds(&self, id: Option<task::Id>) -> Option<&Holder> {
+    /// What this task already holds and only its own code gives back, if anything.
+    pub(crate) fn held_by_this_task(&self) -> Option<String> {
+        if self.explicit == 0 {
+            return None;
+        }
+        let id = Some(task::try_id()?);
         let mine = |holder: &&Holder| holder.task == id && matches!(holder.origin, Origin::Code(_));
-        id.and_then(|_| self.seats.iter().flatten().find(mine))
+        self.seats.iter().flatten().find(mine).map(Holder::describe)
     }
 
     /// A connection broke. Its neighbours are asked for a sign of life before their next use; after three within a

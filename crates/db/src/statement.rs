@@ -151,14 +151,14 @@ impl Lease {
                 }
             },
         };
-        self.ended(before, effect, result.as_ref().map(|()| ()));
+        self.ended(before, effect, result.as_ref().copied());
         result
     }
 
     /// Makes the server and sqlx forget their prepared statements, after a table changed under them.
     async fn forget_statements(&mut self, before: Condition) -> Result<(), sqlx::Error> {
         let result = self.connection().clear_cached_statements().await;
-        self.ended(before, Effect::None, result.as_ref().map(|()| ()));
+        self.ended(before, Effect::None, result.as_ref().copied());
         result
     }
 }

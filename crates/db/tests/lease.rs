@@ -450,3 +450,44 @@ async fn a_terminated_backend_retires_its_generation() {
     pool.execute("select 1").await.expect("a new generation");
     settled(&pool).await;
 }
+
+#[tokio::test]
+async fn a_server_that_has_become_read_only_retires_its_generation() {
+    let pool = pool("connection_limit=3");
+    pool.execute("create table thing (id int)")
+        .await
+        .expect("a table");
+    drop(
+        futures_util::future::try_join_all((0..3).map(|_| pool.acquire()))
+            .await
+            .expect("three leases"),
+    );
+    until("three are idle", async || pool.stats().idle == 3).await;
+    let mut lease = pool.acquire().await.expect("a lease");
+    // As a standby would, after a failover that left our connections on the old primary.
+    sqlx::query("set default_transaction_read_only = on")
+        .execute(&mut lease)
+        .await
+        .expect("set");
+    let error = sqlx::query("insert into thing values (1)")
+        .execute(&mut lease)
+        .await
+        .expect_err("read-only");
+    assert_eq!(
+        Error::from(error)
+            .as_database()
+            .and_then(|error| error.code())
+            .as_deref(),
+        Some("25006")
+    );
+    drop(lease);
+    until("the generation is gone", async || {
+        pool.stats().closed.iter().sum::<u64>() == 3
+    })
+    .await;
+    sqlx::query("insert into thing values (1)")
+        .execute(&pool)
+        .await
+        .expect("a new generation writes");
+    settled(&pool).await;
+}

@@ -159,3 +159,26 @@ async fn the_numbers_reach_the_metrics_facade() {
         assert!(text.contains(expected), "{expected} in\n{text}");
     }
 }
+
+#[tokio::test]
+async fn the_doctor_knows_the_server_and_the_pool() {
+    let report = pool("connection_limit=3")
+        .examine()
+        .await
+        .expect("a report");
+    let text = report.to_string();
+    for part in [
+        "this pool takes up to 3 of the",
+        "instances × limit",
+        "cores × 2 + spindles",
+        "TLS: off",
+        "between: nothing",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let report = pool("connection_limit=9000&lock_timeout=1min")
+        .examine()
+        .await
+        .expect("a report");
+    assert_eq!(report.warnings.len(), 2, "{report}");
+}

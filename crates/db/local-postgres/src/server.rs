@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -163,8 +164,22 @@ impl Server {
         Ok(())
     }
 
-    /// Whether the server is gone, asked or not.
-    pub(crate) fn has_ended(&mut self) -> Result<bool, Error> {
+    /// Whether the server is there; one that was just killed may take a moment to be known as gone.
+    pub(crate) fn answers(&mut self, port: u16) -> Result<bool, Error> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.has_ended()? {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Ok(true);
+            }
+            if Instant::now() > deadline {
+                return Err(Error::new("PostgreSQL neither answers nor ends"));
+            }
+            sleep(POLL);
+        }
+        Ok(false)
+    }
+
+    fn has_ended(&mut self) -> Result<bool, Error> {
         let status = self
             .watchdog
             .try_wait()

@@ -1,5 +1,8 @@
 //! What a cluster promises, on the PostgreSQL of this machine.
 
+use std::fs;
+use std::process::Command;
+
 use local_postgres::{Cluster, Stop, database, shared};
 
 #[test]
@@ -29,4 +32,60 @@ fn restart_keeps_the_port_and_the_rows() {
         assert_eq!(cluster.sql("kept", "select n from t").unwrap(), "7");
         assert_eq!(cluster.url("kept"), url);
     }
+}
+
+#[test]
+fn settings_of_the_caller_win() {
+    let settings = [("max_connections", "20"), ("application_name", "it's")];
+    let cluster = Cluster::temporary_with(&settings).unwrap();
+    let show = "show max_connections; show fsync; select setting from pg_file_settings where name = 'application_name'";
+    assert_eq!(cluster.sql("postgres", show).unwrap(), "20\noff\nit's");
+}
+
+#[test]
+fn a_server_that_crashed_is_started_again() {
+    let cluster = Cluster::temporary().unwrap();
+    cluster
+        .sql(
+            "postgres",
+            "create table t (n int); insert into t values (7)",
+        )
+        .unwrap();
+    let pid_file = fs::read_to_string(cluster.data_folder().join("postmaster.pid")).unwrap();
+    let killed = Command::new("kill")
+        .args(["-9", pid_file.lines().next().unwrap()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    // Right away: the server's children may still be about to notice.
+    while cluster.sql("postgres", "select 1").is_ok() {}
+    cluster.start().unwrap();
+    assert_eq!(cluster.sql("postgres", "select n from t").unwrap(), "7");
+}
+
+#[test]
+fn an_error_in_sql_is_an_error_and_ends_the_script() {
+    let error = shared()
+        .sql("postgres", "select 1; select 1/0; create database never")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("psql on postgres: ") && error.contains("division by zero"),
+        "{error}"
+    );
+    let count = "select count(*) from pg_database where datname = 'never'";
+    assert_eq!(shared().sql("postgres", count).unwrap(), "0");
+}
+
+#[test]
+fn nothing_of_a_dropped_cluster_is_left() {
+    let cluster = Cluster::temporary().unwrap();
+    let (folder, port) = (
+        cluster.data_folder().parent().unwrap().to_owned(),
+        cluster.port(),
+    );
+    assert!(folder.exists());
+    drop(cluster);
+    assert!(!folder.exists());
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
 }

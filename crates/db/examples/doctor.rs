@@ -1,0 +1,23 @@
+//! `DATABASE_URL=… cargo run -p db --example doctor`: what the pool may take, what it takes, and what to change.
+//!
+//! Exit code 0 when all is well, 1 when there is a warning or no connection.
+
+use std::process::ExitCode;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match examine().await {
+        Ok(report) => {
+            print!("{report}");
+            ExitCode::from(u8::from(!report.warnings.is_empty()))
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn examine() -> Result<db::Report, Box<dyn std::error::Error>> {
+    Ok(db::pool()?.examine().await?)
+}

@@ -1,0 +1,305 @@
+//! The doctor: what the server allows, what this pool takes of it, and what to change.
+
+use std::fmt;
+use std::time::Duration;
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::pool::Pool;
+
+/// What [`Pool::examine`] found. Printed, it is a line for each fact and each warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What the pool may take and takes, in one line: for the log at start.
+    pub summary: String,
+    /// Everything else worth knowing.
+    pub facts: Vec<String>,
+    /// What is wrong and what to do about it. Empty when all is well.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.summary)?;
+        for fact in &self.facts {
+            writeln!(f, "  {fact}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Two round trips' worth of questions in one. `reserved_connections` exists from PostgreSQL 16 on.
+const QUESTIONS: &str = "
+    select current_setting('server_version'),
+           current_setting('max_connections')::int,
+           current_setting('superuser_reserved_connections')::int
+             + coalesce(current_setting('reserved_connections', true)::int, 0),
+           (select count(*)::int from pg_stat_activity
+             where backend_type = 'client backend' and pid <> pg_backend_pid()),
+           (select rolconnlimit from pg_roles where rolname = current_user),
+           (select datconnlimit from pg_database where datname = current_database()),
+           current_setting('statement_timeout'),
+           coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false),
+           inet_server_port(),
+           coalesce(extract(epoch from current_setting('idle_session_timeout')::interval)::int, 0)";
+
+struct Answers {
+    version: String,
+    most: i32,
+    reserved: i32,
+    sessions: i32,
+    role: i32,
+    database: i32,
+    statement_timeout: String,
+    tls: bool,
+    port: Option<i32>,
+    idle_session_timeout: i32,
+}
+
+impl Answers {
+    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            version: row.try_get(0)?,
+            most: row.try_get(1)?,
+            reserved: row.try_get(2)?,
+            sessions: row.try_get(3)?,
+            role: row.try_get(4)?,
+            database: row.try_get(5)?,
+            statement_timeout: row.try_get(6)?,
+            tls: row.try_get(7)?,
+            port: row.try_get(8)?,
+            idle_session_timeout: row.try_get(9)?,
+        })
+    }
+
+    /// Four fifths of what the server gives to ordinary roles: the rest is for deployments and for psql.
+    fn budget(&self) -> i32 {
+        let limits = [self.role, self.database]
+            .into_iter()
+            .filter(|limit| *limit >= 0);
+        limits.fold(self.most - self.reserved, i32::min) * 4 / 5
+    }
+}
+
+impl Pool {
+    /// Asks the server for its limits and holds the pool's settings against them.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub async fn examine(&self) -> Result<Report, Error> {
+        let row = sqlx::query(QUESTIONS)
+            .fetch_one(self)
+            .await
+            .map_err(Error::from)?;
+        let answers = Answers::read(&row).map_err(Error::from)?;
+        let (limit, open) = (self.stats().limit as i32, self.stats().open as i32);
+        Ok(report(self.config(), limit, open, &answers))
+    }
+}
+
+fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
+    let budget = answers.budget();
+    let others = (answers.sessions + 1 - open).max(0);
+    let summary = format!(
+        "PostgreSQL {} at {}: this pool takes up to {limit} of the {budget} connections that all instances together may \
+         take (80 % of {}); others have {others} open",
+        answers.version,
+        config.address(),
+        answers.most - answers.reserved
+    );
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let between = between(config, answers);
+    let facts = vec![
+        format!(
+            "instances × limit ≤ 80 %: up to {} instances of {limit}",
+            budget / limit.max(1)
+        ),
+        format!(
+            "cores × 2 + spindles: {} for a server with this machine's {cores} cores and one disk",
+            cores * 2 + 1
+        ),
+        format!(
+            "timeouts: lock {}, statement {}, socket {}, pool {}",
+            say(config.lock_timeout),
+            say(config.statement_timeout),
+            say(config.socket_timeout),
+            say(config.pool_timeout)
+        ),
+        format!("TLS: {}", if answers.tls { "on" } else { "off" }),
+        format!(
+            "between: {}",
+            between
+                .as_deref()
+                .unwrap_or("nothing, as far as can be seen")
+        ),
+    ];
+    let mut warnings = order(config);
+    if limit + others > budget {
+        warnings.push(format!(
+            "{limit} connections here and {others} elsewhere are more than the {budget} there are for all: lower \
+             connection_limit or the number of instances, or raise max_connections"
+        ));
+    }
+    if !answers.tls && answers.port.is_some() && !is_local(config) {
+        warnings.push(format!(
+            "the connection to {} is not encrypted: set sslmode=verify-full and sslrootcert",
+            config.address()
+        ));
+    }
+    let idle = config
+        .max_idle_connection_lifetime
+        .map_or(u64::MAX, |idle| idle.as_secs());
+    if answers.idle_session_timeout > 0 && idle >= answers.idle_session_timeout as u64 {
+        warnings.push(format!(
+            "the server ends idle sessions after {} s: set max_idle_connection_lifetime below that",
+            answers.idle_session_timeout
+        ));
+    }
+    if is_pooled(config, answers) && !config.pgbouncer {
+        warnings.push(
+            "behind PgBouncer in transaction mode set pgbouncer=true (PgBouncer 1.21 or later)"
+                .to_owned(),
+        );
+    }
+    Report {
+        summary,
+        facts,
+        warnings,
+    }
+}
+
+/// lock < statement < socket: each deadline has to leave the one inside it the time to speak first.
+fn order(config: &Config) -> Vec<String> {
+    let nested = [
+        (
+            "lock_timeout",
+            config.lock_timeout,
+            "statement_timeout",
+            config.statement_timeout,
+        ),
+        (
+            "statement_timeout",
+            config.statement_timeout,
+            "socket_timeout",
+            config.socket_timeout,
+        ),
+    ];
+    let wrong = nested
+        .into_iter()
+        .filter(|(_, inner, _, outer)| match (inner, outer) {
+            (Some(inner), Some(outer)) => inner >= outer,
+            (None, Some(_)) => !config.pgbouncer,
+            (_, None) => false,
+        });
+    wrong
+        .map(|(inner, is, outer, than)| {
+            let cost = if outer == "socket_timeout" {
+                "the connection is lost with each late statement"
+            } else {
+                "its own error is never seen"
+            };
+            format!(
+                "{inner} ({}) should be shorter than {outer} ({}): {cost}",
+                say(is),
+                say(than)
+            )
+        })
+        .collect()
+}
+
+/// What stands between, if there is a sign of it.
+fn between(config: &Config, answers: &Answers) -> Option<String> {
+    if config.pgbouncer {
+        return Some("PgBouncer, as pgbouncer=true says".to_owned());
+    }
+    if is_pooled(config, answers) {
+        return Some("a pooler: it did not pass on our statement_timeout".to_owned());
+    }
+    let dialled = config
+        .address()
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse::<i32>().ok());
+    match (answers.port, dialled) {
+        (Some(port), Some(dialled)) if port != dialled => Some(format!(
+            "a proxy or pooler: the server listens on port {port}, not {dialled}"
+        )),
+        _ => None,
+    }
+}
+
+/// Every session is told its `statement_timeout` when it starts; one that was not was not made for us.
+fn is_pooled(config: &Config, answers: &Answers) -> bool {
+    config.statement_timeout.is_some() && answers.statement_timeout == "0"
+}
+
+fn is_local(config: &Config) -> bool {
+    let address = config.address();
+    ["localhost:", "127.", "::1:", "/"]
+        .iter()
+        .any(|local| address.starts_with(local))
+}
+
+fn say(limit: Option<Duration>) -> String {
+    limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn healthy() -> Answers {
+        Answers {
+            version: "17.0".to_owned(),
+            most: 100,
+            reserved: 3,
+            sessions: 5,
+            role: -1,
+            database: -1,
+            statement_timeout: "5s".to_owned(),
+            tls: true,
+            port: Some(5432),
+            idle_session_timeout: 0,
+        }
+    }
+
+    fn warnings(parameters: &str, change: impl Fn(&mut Answers)) -> String {
+        let config =
+            Config::parse(&format!("postgres://u@db.example/d?{parameters}")).expect("valid");
+        let mut answers = healthy();
+        change(&mut answers);
+        report(&config, config.connection_limit as i32, 1, &answers)
+            .warnings
+            .join("\n")
+    }
+
+    #[test]
+    fn each_fault_has_its_warning_and_the_defaults_have_none() {
+        assert_eq!(warnings("", |_| {}), "");
+        assert!(warnings("connection_limit=90", |_| {}).contains("lower connection_limit"));
+        assert!(warnings("", |answers| answers.role = 10).contains("than the 8 there are"));
+        assert!(
+            warnings("lock_timeout=6s", |_| {})
+                .contains("lock_timeout (6s) should be shorter than statement_timeout (5s)")
+        );
+        assert!(
+            warnings("statement_timeout=0", |_| {})
+                .contains("statement_timeout (none) should be shorter than socket_timeout")
+        );
+        assert!(warnings("", |answers| answers.tls = false).contains("not encrypted"));
+        assert!(
+            warnings("", |answers| answers.idle_session_timeout = 60)
+                .contains("ends idle sessions")
+        );
+        assert!(
+            warnings("", |answers| answers.statement_timeout = "0".to_owned())
+                .contains("pgbouncer=true")
+        );
+    }
+}
