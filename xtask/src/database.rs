@@ -1,0 +1,135 @@
+//! The database of `cargo dev`: a private one, or the developer's own.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use local_postgres::{Cluster, Stop};
+
+use crate::{Result, say, workspace};
+
+const NAME: &str = "reservoir";
+
+pub(crate) enum Database {
+    /// A cluster of this checkout, whose data survives.
+    Private {
+        cluster: Box<Cluster>,
+        folder: PathBuf,
+        url: String,
+    },
+    /// What `DATABASE_URL` names; it is neither started nor stopped.
+    Given(String),
+}
+
+impl Database {
+    pub(crate) fn open(fresh: bool) -> Result<Self> {
+        match given_url()? {
+            None => Self::open_private(fresh),
+            Some(_) if fresh => Err(
+                "--fresh removes the private database, but DATABASE_URL is set.\n\
+                 Unset it (look into .env too), or empty that database yourself."
+                    .into(),
+            ),
+            Some(url) => Ok(Self::Given(url)),
+        }
+    }
+
+    fn open_private(fresh: bool) -> Result<Self> {
+        let folder = folder();
+        if fresh {
+            Cluster::remove(&folder)?;
+        }
+        let cluster = Cluster::persistent(&folder)?;
+        let known = cluster.sql(
+            "postgres",
+            &format!("select 1 from pg_database where datname = '{NAME}'"),
+        )?;
+        if known.is_empty() {
+            cluster.create_database(NAME)?;
+        }
+        let url = cluster.url(NAME);
+        Ok(Self::Private {
+            cluster: Box::new(cluster),
+            folder,
+            url,
+        })
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        match self {
+            Self::Private { url, .. } | Self::Given(url) => url,
+        }
+    }
+
+    /// Stops a private server; its data stays.
+    pub(crate) fn close(self) -> Result<()> {
+        if let Self::Private {
+            cluster, folder, ..
+        } = self
+        {
+            cluster.stop(Stop::Fast)?;
+            say(format_args!(
+                "PostgreSQL has stopped. The data is in {}.",
+                folder.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// How to look into it, without a password.
+impl fmt::Display for Database {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Private { cluster, .. } => {
+                write!(
+                    formatter,
+                    "psql -h {} -p {} -U postgres {NAME}",
+                    cluster.socket_folder().display(),
+                    cluster.port()
+                )
+            }
+            Self::Given(_) => formatter.write_str("the one that DATABASE_URL names"),
+        }
+    }
+}
+
+/// `DATABASE_URL` from the environment or else from `.env`, as the services read it; empty is unset.
+fn given_url() -> Result<Option<String>> {
+    let file = workspace::root().join(".env");
+    let url = match std::env::var("DATABASE_URL") {
+        Ok(url) => Some(url),
+        Err(_) if file.exists() => {
+            let variables =
+                dotenvy::from_path_iter(&file)?.collect::<std::result::Result<Vec<_>, _>>();
+            // The error would quote the line, which may hold a password.
+            let variables = variables.map_err(|_| ".env has a line that is not NAME=value")?;
+            variables
+                .into_iter()
+                .find(|(name, _)| name == "DATABASE_URL")
+                .map(|(_, url)| url)
+        }
+        Err(_) => None,
+    };
+    Ok(url.filter(|url| !url.is_empty()))
+}
+
+/// Inside the checkout, except for root, whose checkouts PostgreSQL's user can often not reach.
+fn folder() -> PathBuf {
+    let id = Command::new("id").arg("-u").output();
+    if id.is_ok_and(|output| output.stdout == b"0\n") {
+        return format!(
+            "/var/tmp/reservoir-{:016x}",
+            fingerprint(workspace::root().as_os_str().as_encoded_bytes())
+        )
+        .into();
+    }
+    workspace::root().join(".local/postgres")
+}
+
+/// FNV-1a: std's hashes may change with the compiler, and the data would be lost from sight.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

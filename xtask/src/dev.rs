@@ -1,0 +1,244 @@
+//! `cargo dev`: PostgreSQL and both services, from nothing to ready, until Ctrl-C.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::database::Database;
+use crate::process::{Event, Process, Processes};
+use crate::{Result, ready, say, workspace};
+
+const HELP: &str = "\
+Starts a private PostgreSQL, migrates it, fills it with sample data and runs both services until Ctrl-C.
+The data is kept for the next time. With DATABASE_URL set (or in .env) that database is used instead.
+
+cargo dev [options]
+  --fresh       begin with an empty database
+  --no-sample   put no sample data into an empty database
+  --help        print this";
+
+/// How long the services may take to be ready, migrations of another process included.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A service of this workspace; its package and its program have its name.
+struct Service {
+    name: &'static str,
+    port: u16,
+}
+
+const SERVICES: [Service; 2] = [
+    Service {
+        name: "customer",
+        port: 4004,
+    },
+    Service {
+        name: "reservation",
+        port: 4005,
+    },
+];
+
+/// Whether the developer has asked to stop.
+#[derive(PartialEq, Eq)]
+enum Asked {
+    ToGoOn,
+    ToStop,
+}
+
+#[derive(Default)]
+struct Options {
+    fresh: bool,
+    no_sample: bool,
+}
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let mut options = Options::default();
+    for argument in arguments {
+        match argument.as_str() {
+            "--fresh" => options.fresh = true,
+            "--no-sample" => options.no_sample = true,
+            "--help" | "-h" => {
+                say(HELP);
+                return Ok(());
+            }
+            unknown => return Err(format!("there is no option `{unknown}`.\n\n{HELP}").into()),
+        }
+    }
+    let started = Instant::now();
+    check_ports()?;
+    // Before the build, which may take minutes: what is missing is said at once.
+    let database = Database::open(options.fresh)?;
+    let dev = Dev {
+        programs: build(&options)?,
+        database: &database,
+        processes: Processes::new(),
+    };
+    dev.processes.watch_signals()?;
+    let outcome = dev.run(&options, started);
+    // Last, and also after an error.
+    database.close()?;
+    outcome
+}
+
+/// Before anything is built or started: the commonest mistake is a second `cargo dev`.
+fn check_ports() -> Result<()> {
+    for Service { name, port } in SERVICES {
+        TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
+            format!(
+                "{name} needs port {port}, and something has it already ({error}).\n\
+                 Is another `cargo dev` or `docker compose up` running? Stop it, or find the process with `lsof -i :{port}`."
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Builds what will run and gives the folder of the programs, which is our own.
+fn build(options: &Options) -> Result<PathBuf> {
+    let mut cargo = workspace::cargo();
+    cargo.arg("build");
+    // `cargo run --release --package xtask -- dev` runs the services as they ship.
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let sample = (!options.no_sample).then_some("sample");
+    for package in SERVICES.iter().map(|service| service.name).chain(sample) {
+        cargo.args(["--package", package]);
+    }
+    if !cargo.status()?.success() {
+        return Err("the services do not compile: see above".into());
+    }
+    let us = std::env::current_exe()?;
+    Ok(us.parent().map(Path::to_owned).unwrap_or_default())
+}
+
+struct Dev<'a> {
+    programs: PathBuf,
+    database: &'a Database,
+    processes: Processes,
+}
+
+impl Dev<'_> {
+    fn run(mut self, options: &Options, started: Instant) -> Result<()> {
+        let mut asked = self.run_to_end("customer", &["migrate"])?;
+        if asked == Asked::ToGoOn && !options.no_sample {
+            asked = self.run_to_end("sample", &[])?;
+        }
+        if asked == Asked::ToStop {
+            return Ok(());
+        }
+        for Service { name, port } in SERVICES {
+            let process = self.process(name, &[]).port(port);
+            self.processes.start(process)?;
+        }
+        let outcome = self.serve(started);
+        self.processes.stop();
+        outcome
+    }
+
+    /// Runs a program that does its work and ends; what it prints is shown only if it fails.
+    fn run_to_end(&mut self, program: &str, arguments: &[&str]) -> Result<Asked> {
+        let process = self.process(program, arguments);
+        self.processes.start(process)?;
+        loop {
+            match self.processes.next(None) {
+                Some(Event::Ended { status, .. }) if status.success() => {
+                    self.processes.discard_output();
+                    return Ok(Asked::ToGoOn);
+                }
+                Some(Event::Ended { name, status }) => {
+                    self.processes.show_output();
+                    let command = [&[name.as_str()], arguments].concat().join(" ");
+                    return Err(format!("`{command}` failed ({status}): see above").into());
+                }
+                Some(Event::Signal) => {
+                    self.processes.stop();
+                    return Ok(Asked::ToStop);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Waits until both services are ready, says so, and shows what they print until somebody has enough.
+    fn serve(&mut self, started: Instant) -> Result<()> {
+        let mut waiting: Vec<&Service> = SERVICES.iter().collect();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let pause = (!waiting.is_empty()).then_some(Duration::from_millis(10));
+            match self.processes.next(pause) {
+                Some(Event::Signal) => return Ok(()),
+                Some(Event::Ended { name, status }) => {
+                    self.processes.show_output();
+                    return Err(format!(
+                        "{name} has ended by itself ({status}): see above. Everything is stopped."
+                    )
+                    .into());
+                }
+                None => {}
+            }
+            let Some(service) = waiting.last() else {
+                continue;
+            };
+            match ready::ask(service.port) {
+                Ok(()) => drop(waiting.pop()),
+                Err(reason) if Instant::now() > deadline => {
+                    self.processes.show_output();
+                    return Err(format!(
+                        "{} is not ready after {} s: {reason}",
+                        service.name,
+                        PATIENCE.as_secs()
+                    )
+                    .into());
+                }
+                Err(_) => {}
+            }
+            if waiting.is_empty() {
+                self.welcome(started.elapsed());
+                self.processes.show_output();
+            }
+        }
+    }
+
+    fn process(&self, program: &str, arguments: &[&str]) -> Process {
+        Process::new(
+            program,
+            &self.programs.join(program),
+            arguments,
+            self.database.url(),
+        )
+    }
+
+    fn welcome(&self, time: Duration) {
+        say(format_args!(
+            "
+Reservoir is ready ({:.1} s).
+
+  customer      http://localhost:4004/api/customers
+  reservation   http://localhost:4005/api/reservations
+  metrics       http://localhost:4004/metrics  http://localhost:4005/metrics
+  database      {}
+
+Try, in another terminal:
+
+  curl 'http://localhost:4004/api/customers?limit=3'
+  curl 'http://localhost:4005/api/reservations?limit=3'
+  ab -n 1000 -c 100 http://localhost:4004/api/customers
+
+Ctrl-C stops everything.
+",
+            time.as_secs_f64(),
+            self.database
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_unknown_option_is_an_error_that_lists_the_known_ones() {
+        let error = super::run(&["--frehs".to_owned()]).unwrap_err().to_string();
+        for part in ["`--frehs`", "--fresh", "--no-sample", "--help"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The developer's commands: `cargo dev` and `cargo xtask …`.
+
+mod database;
+mod dev;
+mod prepare;
+mod process;
+mod ready;
+mod touch;
+mod workspace;
+
+use std::error::Error;
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Errors are read by a person: text is enough.
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+const HELP: &str = "\
+The developer's commands of this workspace.
+
+cargo xtask dev [--fresh] [--no-sample]   start PostgreSQL and both services (alias: cargo dev)
+cargo xtask prepare [--check]             renew the query data in .sqlx, or only tell whether it is stale
+
+Each explains itself with --help.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    match arguments
+        .split_first()
+        .map(|(command, options)| (command.as_str(), options))
+    {
+        Some(("dev", options)) => dev::run(options),
+        Some(("prepare", options)) => prepare::run(options),
+        None | Some(("--help" | "-h" | "help", _)) => {
+            say(HELP);
+            Ok(())
+        }
+        Some((unknown, _)) => Err(format!("there is no command `{unknown}`.\n\n{HELP}").into()),
+    }
+}
+
+/// Prints a line; unlike `println!` it survives a reader that has gone, as in `cargo dev | head`.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

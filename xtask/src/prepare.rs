@@ -1,0 +1,229 @@
+//! `cargo xtask prepare`: the data in `.sqlx`, with which builds check SQL without a database.
+//!
+//! Every file that has a query macro is compiled anew against a temporary PostgreSQL on which the migrations have run, and
+//! the macros write what they learn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use local_postgres::Cluster;
+
+use crate::touch::Touched;
+use crate::{Result, say, workspace};
+
+const HELP: &str = "\
+Renews the query data in .sqlx, with which builds check SQL without a database. Commit the result.
+
+cargo xtask prepare           renew it
+cargo xtask prepare --check   change nothing; fail if it is stale";
+
+/// What gives a query macro away; the bodies of functions that only mention one do no harm.
+const MACROS: [&str; 3] = ["query!(", "query_as!(", "query_scalar!("];
+const THIS_FILE: &str = "xtask/src/prepare.rs";
+
+const DATABASE: &str = "prepare";
+
+/// File names and contents.
+type Queries = BTreeMap<String, Vec<u8>>;
+
+pub(crate) fn run(options: &[String]) -> Result<()> {
+    let check = match options {
+        [] => false,
+        [option] if option == "--check" => true,
+        [option] if option == "--help" => {
+            say(HELP);
+            return Ok(());
+        }
+        _ => {
+            return Err(format!(
+                "these options are not known: {}\n\n{HELP}",
+                options.join(" ")
+            )
+            .into());
+        }
+    };
+    let cluster = Cluster::temporary()?;
+    cluster.create_database(DATABASE)?;
+    migrate(&cluster)?;
+    let fresh = describe(&cluster)?;
+    let committed_folder = workspace::root().join(".sqlx");
+    let committed = read(&committed_folder)?;
+    if fresh == committed {
+        say(format_args!(".sqlx is up to date: {} queries", fresh.len()));
+        return Ok(());
+    }
+    if check {
+        return Err(stale(&fresh, &committed).into());
+    }
+    replace(&committed_folder, &fresh, &committed)
+}
+
+/// Applies the migrations as they stand; it takes no build of a service, which could fail for want of query data.
+fn migrate(cluster: &Cluster) -> Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(workspace::root().join("migrations"))? {
+        files.push(entry?.path());
+    }
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
+    files.sort();
+    for file in files {
+        let sql = fs::read_to_string(&file)?;
+        cluster
+            .sql(DATABASE, &sql)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Compiles every file with a query macro against the database and gives what the macros wrote.
+fn describe(cluster: &Cluster) -> Result<Queries> {
+    let mut sources = Vec::new();
+    find_sources(workspace::root(), &mut sources)?;
+    if sources.is_empty() {
+        return Ok(Queries::new());
+    }
+    // Goes with the cluster, even if we are interrupted.
+    let folder = cluster.data_folder().with_file_name("queries");
+    fs::create_dir(&folder)?;
+    let mut check = workspace::cargo();
+    check.args(["check", "--quiet", "--all-targets"]);
+    for package in packages(&sources)? {
+        check.args(["--package", &package]);
+    }
+    check
+        .env("DATABASE_URL", cluster.url(DATABASE))
+        .env("SQLX_OFFLINE", "false")
+        .env("SQLX_OFFLINE_DIR", &folder);
+    let touched = sources
+        .iter()
+        .map(|source| Touched::new(source))
+        .collect::<Result<Vec<_>>>()?;
+    let status = check.status()?;
+    drop(touched);
+    if !status.success() {
+        return Err(
+            "the workspace does not compile against the migrated database: see above".into(),
+        );
+    }
+    read(&folder)
+}
+
+/// Collects the files below `folder` that have query macros.
+fn find_sources(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            // `target` has no sources of ours, and nor has what begins with a dot.
+            if name != "target" && !name.starts_with('.') {
+                find_sources(&path, found)?;
+            }
+        } else if name.ends_with(".rs") && path != workspace::root().join(THIS_FILE) {
+            let text = fs::read_to_string(&path)?;
+            if MACROS.iter().any(|name| text.contains(name)) {
+                found.push(path);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The names of the packages that the files belong to.
+fn packages(sources: &[PathBuf]) -> Result<BTreeSet<String>> {
+    let mut packages = BTreeSet::new();
+    for source in sources {
+        let manifest = source
+            .ancestors()
+            .map(|folder| folder.join("Cargo.toml"))
+            .find(|manifest| manifest.exists());
+        let manifest =
+            manifest.ok_or_else(|| format!("{} belongs to no package", source.display()))?;
+        let text = fs::read_to_string(&manifest)?;
+        let name = text
+            .lines()
+            .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+        packages.insert(
+            name.ok_or_else(|| format!("{} has no name", manifest.display()))?
+                .to_owned(),
+        );
+    }
+    Ok(packages)
+}
+
+fn read(folder: &Path) -> Result<Queries> {
+    let mut queries = Queries::new();
+    if !folder.exists() {
+        return Ok(queries);
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("query-") {
+            queries.insert(name, fs::read(entry.path())?);
+        }
+    }
+    Ok(queries)
+}
+
+fn stale(fresh: &Queries, committed: &Queries) -> String {
+    let missing = fresh
+        .keys()
+        .filter(|name| !committed.contains_key(*name))
+        .count();
+    let unused = committed
+        .keys()
+        .filter(|name| !fresh.contains_key(*name))
+        .count();
+    let changed = fresh
+        .iter()
+        .filter(|(name, data)| committed.get(*name).is_some_and(|old| old != *data))
+        .count();
+    format!(
+        ".sqlx is stale: {missing} queries missing, {changed} changed, {unused} no longer used.\n\
+         Run `cargo xtask prepare` and commit .sqlx."
+    )
+}
+
+fn replace(folder: &Path, fresh: &Queries, committed: &Queries) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    for name in committed.keys().filter(|name| !fresh.contains_key(*name)) {
+        fs::remove_file(folder.join(name))?;
+    }
+    for (name, data) in fresh {
+        fs::write(folder.join(name), data)?;
+    }
+    say(format_args!(
+        ".sqlx renewed: {} queries, before {}",
+        fresh.len(),
+        committed.len()
+    ));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stale_data_is_counted_by_what_is_wrong() {
+        let queries = |entries: &[(&str, &str)]| {
+            let entries = entries
+                .iter()
+                .map(|(name, data)| ((*name).to_owned(), data.as_bytes().to_vec()));
+            entries.collect::<Queries>()
+        };
+        let fresh = queries(&[
+            ("same", "1"),
+            ("changed", "2"),
+            ("new", "3"),
+            ("newer", "4"),
+        ]);
+        let committed = queries(&[("same", "1"), ("changed", "0"), ("old", "5")]);
+        let text = stale(&fresh, &committed);
+        assert!(
+            text.starts_with(".sqlx is stale: 2 queries missing, 1 changed, 1 no longer used.\n"),
+            "{text}"
+        );
+    }
+}

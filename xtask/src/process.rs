@@ -1,0 +1,226 @@
+//! The programs that `cargo dev` runs, and everything that can happen while they do.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::{Result, say, workspace};
+
+/// How long the services may take to stop; their own limit is shorter.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A program's parent. It passes on the signals whose names it reads. When the pipe ends, because we died, it kills
+/// the program: nothing is left running even after our `kill -9`.
+const WATCHDOG: &str = r#"
+exec 3<&0
+"$@" </dev/null 3<&- &
+program=$!
+{ while read -r signal; do kill -s "$signal" "$program"; done; kill -s KILL "$program"; } <&3 3<&- >/dev/null 2>&1 &
+reader=$!
+wait "$program"
+status=$?
+kill "$reader" 2>/dev/null
+exit "$status"
+"#;
+
+/// A program that is to be started.
+pub(crate) struct Process {
+    name: String,
+    command: Command,
+}
+
+impl Process {
+    pub(crate) fn new(name: &str, program: &Path, arguments: &[&str], database_url: &str) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", WATCHDOG, "cargo-dev-watchdog"])
+            .arg(program)
+            .args(arguments);
+        command
+            .env("DATABASE_URL", database_url)
+            .env("HOST", "127.0.0.1")
+            .current_dir(workspace::root());
+        // Ctrl-C in a terminal goes to the whole foreground group; we pass it on in the right order.
+        command.process_group(0);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self {
+            name: name.to_owned(),
+            command,
+        }
+    }
+
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.command.env("PORT", port.to_string());
+        self
+    }
+}
+
+/// What [`Processes::next`] reports. Lines of output are kept or shown without a report.
+pub(crate) enum Event {
+    Ended {
+        name: String,
+        status: ExitStatus,
+    },
+    /// Ctrl-C and its like.
+    Signal,
+}
+
+enum Happening {
+    Line(String),
+    Event(Event),
+}
+
+/// The programs that run, with their output and the signals that we get.
+pub(crate) struct Processes {
+    happenings: Receiver<Happening>,
+    sender: Sender<Happening>,
+    /// By name, the pipe to its watchdog.
+    running: HashMap<String, ChildStdin>,
+    /// Output that waits to be shown; none once it is shown as it comes.
+    held: Option<Vec<String>>,
+}
+
+impl Processes {
+    pub(crate) fn new() -> Self {
+        let (sender, happenings) = channel();
+        Self {
+            happenings,
+            sender,
+            running: HashMap::new(),
+            held: Some(Vec::new()),
+        }
+    }
+
+    /// From now on Ctrl-C, SIGTERM and SIGHUP are events. The second one ends us at once, and the watchdogs do the rest.
+    pub(crate) fn watch_signals(&self) -> Result<()> {
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let reports = self.sender.clone();
+        thread::spawn(move || {
+            for (count, signal) in signals.forever().enumerate() {
+                if count > 0 {
+                    std::process::exit(128 + signal);
+                }
+                let _ = reports.send(Happening::Event(Event::Signal));
+            }
+        });
+        Ok(())
+    }
+
+    pub(crate) fn start(&mut self, process: Process) -> Result<()> {
+        let Process { name, mut command } = process;
+        let mut child = command.spawn()?;
+        if let Some(pipe) = child.stdin.take() {
+            self.running.insert(name.clone(), pipe);
+        }
+        let readers = [
+            child
+                .stdout
+                .take()
+                .map(|output| forward(&name, output, self.sender.clone())),
+            child
+                .stderr
+                .take()
+                .map(|output| forward(&name, output, self.sender.clone())),
+        ];
+        let reports = self.sender.clone();
+        thread::spawn(move || {
+            // The end is reported after the last line.
+            for reader in readers.into_iter().flatten() {
+                let _ = reader.join();
+            }
+            let status = child.wait().unwrap_or(ExitStatus::from_raw(1 << 8));
+            let _ = reports.send(Happening::Event(Event::Ended { name, status }));
+        });
+        Ok(())
+    }
+
+    /// The next event; `None` when `timeout` is over before one comes.
+    pub(crate) fn next(&mut self, timeout: Option<Duration>) -> Option<Event> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            let happening = match deadline {
+                None => self
+                    .happenings
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => self
+                    .happenings
+                    .recv_timeout(deadline.saturating_duration_since(Instant::now())),
+            };
+            match happening.ok()? {
+                Happening::Line(line) => match &mut self.held {
+                    Some(held) => held.push(line),
+                    None => say(&line),
+                },
+                Happening::Event(event) => {
+                    if let Event::Ended { name, .. } = &event {
+                        self.running.remove(name);
+                    }
+                    return Some(event);
+                }
+            }
+        }
+    }
+
+    /// Shows what was held back, and from now on every line as it comes.
+    pub(crate) fn show_output(&mut self) {
+        for line in self.held.take().unwrap_or_default() {
+            say(&line);
+        }
+    }
+
+    /// Forgets what was held back.
+    pub(crate) fn discard_output(&mut self) {
+        self.held = Some(Vec::new());
+    }
+
+    /// Sends SIGTERM to all that run and waits for them; those that do not end in time are killed.
+    pub(crate) fn stop(&mut self) {
+        for pipe in self.running.values_mut() {
+            let _ = writeln!(pipe, "TERM");
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while !self.running.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.next(Some(left)).is_none() {
+                break;
+            }
+        }
+        self.running.clear();
+    }
+}
+
+/// Sends each line with the program's name before it.
+fn forward(
+    name: &str,
+    output: impl Read + Send + 'static,
+    sender: Sender<Happening>,
+) -> thread::JoinHandle<()> {
+    let prefix = format!("{name:<11} | ");
+    thread::spawn(move || {
+        for line in BufReader::new(output)
+            .split(b'\n')
+            .map_while(io::Result::ok)
+        {
+            let _ = sender.send(Happening::Line(format!(
+                "{prefix}{}",
+                String::from_utf8_lossy(&line)
+            )));
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "process_tests.rs"]
+mod tests;

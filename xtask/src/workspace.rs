@@ -1,0 +1,26 @@
+//! Where things are in this workspace, and its cargo.
+
+use std::path::Path;
+use std::process::Command;
+
+/// The workspace's root, from whichever folder the command was called.
+pub(crate) fn root() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}
+
+/// The cargo that runs us, in the workspace's root.
+///
+/// `cargo run` describes our own package to us in variables. Some build scripts (ring's) run again when these change, and
+/// with them half of the dependencies would be compiled anew by each change between `cargo dev` and `cargo build`.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let name_bytes = name.as_encoded_bytes();
+        if name_bytes.starts_with(b"CARGO_PKG_") || name_bytes.starts_with(b"CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.current_dir(root());
+    cargo
+}
