@@ -1,0 +1,184 @@
+//! Extractors whose refusals are [`Error`]s: axum's own answer in plain text.
+
+use axum::body::Bytes;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::error::{Error, FieldError};
+
+/// A JSON body, of a request or of a response.
+///
+/// A request needs the content type `application/json` or `application/*+json` (else 415) and an object as its body. What
+/// is no JSON is a 400; JSON of the wrong shape is a 422 that names the field.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        if !is_json(request.headers()) {
+            let detail = "The body must be JSON, announced by `Content-Type: application/json`.";
+            return Err(Error::Status(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                detail.to_owned(),
+            ));
+        }
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| Error::Status(rejection.status(), rejection.body_text()))?;
+        read_json(&body).map(Self)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    let essence = value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    // serde would fill a struct from an array too, by position.
+    if body.trim_ascii_start().starts_with(b"[")
+        && serde_json::from_slice::<IgnoredAny>(body).is_ok()
+    {
+        return Err(Error::field("", "the body must be a JSON object"));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.into_inner();
+        let text = cause.to_string();
+        if !cause.is_data() {
+            return Error::bad_request(format!("The body is not JSON: {text}."));
+        }
+        // Where the field is named, its line and column say nothing more.
+        let text = text
+            .rsplit_once(" at line ")
+            .map_or(text.as_str(), |(text, _)| text);
+        Error::Invalid(vec![field_error(&path, text)])
+    })?;
+    reader
+        .end()
+        .map_err(|_| Error::bad_request("The body has more than one JSON value."))?;
+    Ok(value)
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => (
+                [(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+                body,
+            )
+                .into_response(),
+            Err(error) => Error::internal(error).into_response(),
+        }
+    }
+}
+
+/// The parameters after `?`. Bad percent-encoding is a 400; a parameter of the wrong type, or one that the type does not
+/// know and denies, is a 422 that names it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        read_query(parts.uri.query().unwrap_or_default()).map(Self)
+    }
+}
+
+fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, Error> {
+    if !is_percent_encoded_text(query.as_bytes()) {
+        return Err(Error::bad_request(
+            "The query is not percent-encoded UTF-8.",
+        ));
+    }
+    let reader = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+    serde_path_to_error::deserialize(reader).map_err(|error| {
+        let path = error.path().to_string();
+        Error::Invalid(vec![field_error(&path, &error.into_inner().to_string())])
+    })
+}
+
+/// Whether each `%` starts a byte and all bytes together are UTF-8: the form parser would replace what is not.
+fn is_percent_encoded_text(query: &[u8]) -> bool {
+    let mut decoded = Vec::with_capacity(query.len());
+    let mut rest = query;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            decoded.push(*first);
+            continue;
+        }
+        let digit = |at: usize| {
+            rest.get(at)
+                .and_then(|digit| char::from(*digit).to_digit(16))
+        };
+        let (Some(high), Some(low)) = (digit(0), digit(1)) else {
+            return false;
+        };
+        decoded.push((high * 16 + low) as u8);
+        rest = &rest[2..];
+    }
+    std::str::from_utf8(&decoded).is_ok()
+}
+
+/// The parts of the path that the route names. One that cannot be read (an id that is no UUID, bytes that are no UTF-8)
+/// is a 400.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(PathRejection::FailedToDeserializePathParams(cause))
+                if cause.status().is_client_error() =>
+            {
+                Err(Error::BadRequest(cause.body_text()))
+            }
+            // A handler that asks for what its route does not have.
+            Err(rejection) => Err(Error::internal(rejection)),
+        }
+    }
+}
+
+/// serde finds an unknown or a missing field while it is at the object around it, and only its text has the name.
+fn field_error(path: &str, text: &str) -> FieldError {
+    let inner = ["unknown field `", "missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|start| text.strip_prefix(start)?.split('`').next());
+    let path = if path == "." { "" } else { path };
+    let field = match inner {
+        Some(name) if path.is_empty() || path == name => name.to_owned(),
+        Some(name) if !path.ends_with(&format!(".{name}")) => format!("{path}.{name}"),
+        _ => path.to_owned(),
+    };
+    FieldError::new(field, text.to_owned())
+}
+
+#[cfg(test)]
+#[path = "extract_tests.rs"]
+mod tests;

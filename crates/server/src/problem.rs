@@ -1,0 +1,107 @@
+//! The body of every error: `application/problem+json` (RFC 9457), also where axum would answer with plain text.
+
+use axum::body::{Body, to_bytes};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::error::FieldError;
+
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// What axum says in plain text is a sentence; nothing longer becomes a `detail`.
+const LONGEST_DETAIL: usize = 1024;
+
+/// The members of RFC 9457; `type` is always `about:blank`: the status says it all.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, detail: String) -> Self {
+        // RFC 9110 renamed two of them after the http crate had named them.
+        let title = match status {
+            StatusCode::UNPROCESSABLE_ENTITY => "Unprocessable Content",
+            StatusCode::PAYLOAD_TOO_LARGE => "Content Too Large",
+            status => status.canonical_reason().unwrap_or("Error"),
+        };
+        Self {
+            r#type: "about:blank",
+            title,
+            status: status.as_u16(),
+            detail,
+            errors: Vec::new(),
+        }
+    }
+
+    /// The problem with the usual words for its status.
+    pub(crate) fn of(status: StatusCode) -> Self {
+        let detail = match status {
+            StatusCode::NOT_FOUND => "There is nothing at this address.",
+            StatusCode::METHOD_NOT_ALLOWED => {
+                "This address does not take this method; `Allow` lists those it takes."
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => "The body is larger than this service accepts.",
+            StatusCode::INTERNAL_SERVER_ERROR => "The service made a mistake; it has been logged.",
+            _ => "The request cannot be answered.",
+        };
+        Self::new(status, detail.to_owned())
+    }
+
+    pub(crate) fn with_errors(self, errors: Vec<FieldError>) -> Self {
+        Self { errors, ..self }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // A struct of strings and numbers always serializes.
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        (status, [(CONTENT_TYPE, MEDIA_TYPE)], body).into_response()
+    }
+}
+
+/// Turns what axum answers by itself (wrong method, rejected extractors) into a problem; other headers, `Allow` among
+/// them, stay.
+pub(crate) async fn rewrite(response: Response) -> Response {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) || speaks_for_itself(&response) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let problem = match to_bytes(body, LONGEST_DETAIL)
+        .await
+        .ok()
+        .and_then(|bytes| sentence(&bytes))
+    {
+        // The text of a 5xx may be a cause, which is nothing to send.
+        Some(detail) if status.is_client_error() => Problem::new(status, detail),
+        _ => Problem::of(status),
+    };
+    let problem = problem.into_response().into_body();
+    parts.headers.remove(CONTENT_LENGTH);
+    parts.headers.insert(CONTENT_TYPE, MEDIA_TYPE);
+    Response::from_parts(parts, Body::new(problem))
+}
+
+/// A body of any type but plain text was made on purpose.
+fn speaks_for_itself(response: &Response) -> bool {
+    let content_type = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|content_type| !content_type.starts_with("text/plain"))
+}
+
+fn sentence(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}

@@ -1,0 +1,86 @@
+//! A service from its first connection to its last.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::connections::{self, Stopped};
+use crate::error::Error;
+use crate::health::{self, Readiness};
+use crate::settings::Settings;
+use crate::{Service, metrics, observe, startup};
+
+/// The largest body a request may have, in bytes; more is a 413.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// What the pool gets to close its connections when the requests have used up the time.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Serves until `shutdown`: it listens at once, connects and migrates in the background, and at the end finishes what is
+/// running within `settings.shutdown_timeout` and closes the pool.
+///
+/// Of the settings, only `shutdown_timeout` and `migrate` are used; the listener is the caller's.
+pub async fn serve(
+    service: Service,
+    listener: TcpListener,
+    pool: db::Pool,
+    settings: &Settings,
+    shutdown: impl Future<Output = ()>,
+) -> Stopped {
+    let readiness = Readiness::new(pool.clone());
+    let app = app(service, &pool, &readiness);
+    // Ends with this function, however that ends.
+    let mut background = JoinSet::new();
+    background.spawn(metrics::upkeep());
+    background.spawn(startup::run(
+        service,
+        pool.clone(),
+        settings.migrate,
+        readiness.clone(),
+    ));
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "{} listens on http://{address}", service.name);
+    }
+
+    let limit = settings.shutdown_timeout;
+    let mut deadline = Instant::now();
+    let shutdown = async {
+        shutdown.await;
+        deadline = Instant::now() + limit;
+        readiness.draining();
+    };
+    let stopped = connections::serve(listener, app, shutdown, limit).await;
+
+    background.abort_all();
+    pool.close(
+        deadline
+            .saturating_duration_since(Instant::now())
+            .max(CLOSE_TIMEOUT),
+    )
+    .await;
+    let Stopped { drained, aborted } = stopped;
+    let name = service.name;
+    tracing::info!(
+        drained,
+        aborted,
+        "{name} stopped: {drained} connections drained, {aborted} aborted"
+    );
+    stopped
+}
+
+/// The service's routes with everything around them.
+fn app(service: Service, pool: &db::Pool, readiness: &Readiness) -> Router {
+    (service.app)(pool.clone())
+        .merge(health::routes(readiness.clone()))
+        .merge(metrics::routes(pool.clone()))
+        .fallback(async || Error::NotFound)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(observe::panicked))
+        .layer(from_fn(observe::request))
+}

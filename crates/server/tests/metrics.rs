@@ -1,0 +1,205 @@
+//! `/metrics` and `/metrics/json` say the same. One test, alone in its process: the registry is the process's.
+
+#![expect(clippy::unwrap_used, reason = "it is a test, its helpers included")]
+
+mod thing;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use server::testing::{Response, Server};
+
+/// Every number in the JSON, under the name and labels that the text has for it.
+fn flatten(metrics: &Value) -> BTreeMap<String, f64> {
+    let mut numbers = BTreeMap::new();
+    let mut add = |key: &str, labels: &Value, le: Option<&str>, value: &Value| {
+        let mut labels: Vec<String> = labels
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        labels.extend(le.map(|le| format!("le={le:?}")));
+        labels.sort();
+        numbers.insert(
+            format!("{key}{{{}}}", labels.join(",")),
+            value.as_f64().unwrap(),
+        );
+    };
+    for metric in ["counters", "gauges"]
+        .iter()
+        .flat_map(|kind| metrics[kind].as_array().unwrap())
+    {
+        add(
+            metric["key"].as_str().unwrap(),
+            &metric["labels"],
+            None,
+            &metric["value"],
+        );
+    }
+    for metric in metrics["histograms"].as_array().unwrap() {
+        let (key, labels, value) = (
+            metric["key"].as_str().unwrap(),
+            &metric["labels"],
+            &metric["value"],
+        );
+        let mut cumulative = 0.0;
+        for bucket in value["buckets"].as_array().unwrap() {
+            cumulative += bucket[1].as_f64().unwrap();
+            add(
+                &format!("{key}_bucket"),
+                labels,
+                Some(&bucket[0].to_string()),
+                &json!(cumulative),
+            );
+        }
+        add(
+            &format!("{key}_bucket"),
+            labels,
+            Some("+Inf"),
+            &value["count"],
+        );
+        add(&format!("{key}_sum"), labels, None, &value["sum"]);
+        add(&format!("{key}_count"), labels, None, &value["count"]);
+    }
+    numbers
+}
+
+/// Every number in the text, read without the service's own reader.
+fn read(text: &str) -> BTreeMap<String, f64> {
+    text.lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = series
+                .trim_end_matches('}')
+                .split_once('{')
+                .unwrap_or((series, ""));
+            let mut labels: Vec<&str> = labels
+                .split(',')
+                .filter(|label| !label.is_empty())
+                .collect();
+            labels.sort_unstable();
+            (
+                format!("{name}{{{}}}", labels.join(",")),
+                value.parse().unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// The requests for the metrics themselves differ between two scrapes.
+fn steady(numbers: BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    numbers
+        .into_iter()
+        .filter(|(series, _)| !series.contains("/metrics"))
+        .collect()
+}
+
+/// One text and one JSON between which nothing was counted: the texts before and after the JSON are the same.
+async fn scrape_both(server: &Server) -> (Response, Response) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let text = server.get("/metrics").await;
+        let json = server.get("/metrics/json").await;
+        if steady(read(&text.body)) == steady(read(&server.get("/metrics").await.body)) {
+            return (text, json);
+        }
+        assert!(
+            Instant::now() < deadline,
+            "the service does not come to rest"
+        );
+    }
+}
+
+#[tokio::test]
+async fn text_and_json_say_the_same() {
+    let server = Server::start(thing::THING, &local_postgres::database()).await;
+    for path in [
+        "/api/count",
+        "/api/count",
+        "/api/things/7",
+        "/api/things/8",
+        "/nowhere/1",
+        "/nowhere/2",
+    ] {
+        server.get(path).await;
+    }
+    server.request("BREW", "/api/count", &[], "").await;
+
+    let (text, json) = scrape_both(&server).await;
+    assert_eq!(
+        text.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    assert_eq!(json.header("content-type"), Some("application/json"));
+
+    let (numbers, other) = (steady(read(&text.body)), steady(flatten(&json.json())));
+    let differ: Vec<_> = numbers
+        .keys()
+        .chain(other.keys())
+        .filter(|key| numbers.get(*key) != other.get(*key))
+        .collect();
+    assert!(differ.is_empty(), "{differ:?}");
+    assert!(numbers.len() > 100, "{}", text.body);
+
+    counts_requests_by_route(&numbers);
+    describes_everything(&text.body, &json.json());
+    let connections =
+        |state: &str| numbers[&format!("db_client_connection_count{{state=\"{state}\"}}")];
+    let (open, limit) = (
+        connections("idle") + connections("used"),
+        numbers["db_client_connection_max{}"],
+    );
+    assert!(open >= 1.0 && open <= limit, "{open} of {limit}");
+}
+
+fn counts_requests_by_route(numbers: &BTreeMap<String, f64>) {
+    for (method, route, status, count) in [
+        ("GET", "/api/count", 200, 2.0),
+        ("GET", "/api/things/{id}", 404, 2.0),
+        ("GET", "unmatched", 404, 2.0),
+        ("_OTHER", "/api/count", 405, 1.0),
+    ] {
+        let series = format!(
+            "http_server_request_duration_seconds_count{{http_request_method=\"{method}\",\
+             http_response_status_code=\"{status}\",http_route=\"{route}\"}}"
+        );
+        assert_eq!(numbers.get(&series), Some(&count), "{series}");
+    }
+}
+
+fn describes_everything(text: &str, json: &Value) {
+    for family in [
+        "db_client_connection_count",
+        "db_client_connection_max",
+        "db_client_connection_pending_requests",
+        "db_client_connection_wait_time_seconds",
+        "http_server_request_duration_seconds",
+        "http_server_active_requests",
+    ] {
+        assert!(
+            text.contains(&format!("# HELP {family} ")),
+            "{family} in {}",
+            text
+        );
+        assert!(
+            text.contains(&format!("# TYPE {family} ")),
+            "{family} in {}",
+            text
+        );
+    }
+    assert!(!text.contains(" summary\n"), "{}", text);
+    for kind in ["counters", "gauges", "histograms"] {
+        let metrics = json[kind].as_array().unwrap();
+        assert!(
+            metrics.is_sorted_by_key(|metric| metric["key"].as_str()),
+            "{kind}"
+        );
+        assert!(
+            metrics.iter().all(|metric| metric["description"] != ""),
+            "{metrics:?}"
+        );
+    }
+}
