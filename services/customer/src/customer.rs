@@ -1,0 +1,213 @@
+//! `/api/customers`: list, create, read, update, delete.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{HeaderName, LOCATION};
+use axum::http::{StatusCode, Uri};
+use axum::routing::get;
+use serde::{Deserialize, Deserializer, Serialize};
+use server::{Cursor, Error, Json, Limit, Page, Path, Query, Result, ResultExt};
+use sqlx::query_as;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+pub(crate) fn routes() -> Router<db::Pool> {
+    Router::new()
+        .route("/api/customers", get(list).post(create))
+        .route(
+            "/api/customers/{id}",
+            get(read).patch(update).delete(delete),
+        )
+}
+
+/// Newest first.
+async fn list(
+    State(pool): State<db::Pool>,
+    uri: Uri,
+    Query(Filter {
+        limit,
+        cursor,
+        email,
+    }): Query<Filter>,
+) -> Result<Page<Customer>> {
+    let customers = if let Some(email) = email {
+        let found = query_as!(
+            Customer,
+            "
+            select id, name, email, phone, created_at, updated_at
+            from customer
+            where lower(email) = lower($1) and id < $2
+            ",
+            email,
+            cursor.id(),
+        );
+        found.fetch_all(&pool).await?
+    } else {
+        // 101 is above any limit. With `limit $2` alone PostgreSQL would plan anew at every execution.
+        let page = query_as!(
+            Customer,
+            "
+            select id, name, email, phone, created_at, updated_at
+            from (select * from customer where id < $1 order by id desc limit 101) as customer
+            limit $2
+            ",
+            cursor.id(),
+            limit.rows(),
+        );
+        page.fetch_all(&pool).await?
+    };
+    Ok(Page::new(customers, limit, &uri, |customer| customer.id))
+}
+
+async fn create(
+    State(pool): State<db::Pool>,
+    Json(NewCustomer { name, email, phone }): Json<NewCustomer>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Customer>)> {
+    let customer = query_as!(
+        Customer,
+        "
+        insert into customer (id, name, email, phone)
+        values ($1, $2, $3, $4)
+        returning id, name, email, phone, created_at, updated_at
+        ",
+        Uuid::now_v7(),
+        name,
+        email,
+        phone,
+    )
+    .fetch_one(&pool)
+    .await;
+    let customer = constrained(customer)?;
+
+    let location = format!("/api/customers/{}", customer.id);
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(customer)))
+}
+
+async fn read(State(pool): State<db::Pool>, Path(id): Path<Uuid>) -> Result<Json<Customer>> {
+    query_as!(
+        Customer,
+        "
+        select id, name, email, phone, created_at, updated_at
+        from customer
+        where id = $1
+        ",
+        id,
+    )
+    .fetch_optional(&pool)
+    .await?
+    .map(Json)
+    .ok_or(Error::NotFound)
+}
+
+/// A merge patch (RFC 7396): what is absent stays, `null` clears.
+async fn update(
+    State(pool): State<db::Pool>,
+    Path(id): Path<Uuid>,
+    Json(change): Json<Change>,
+) -> Result<Json<Customer>> {
+    if change == Change::default() {
+        return read(State(pool), Path(id)).await;
+    }
+    let customer = query_as!(
+        Customer,
+        "
+        update customer
+        set
+            name = coalesce($2, name),
+            email = coalesce($3, email),
+            phone = case when $4 then $5 else phone end,
+            updated_at = now()
+        where id = $1
+        returning id, name, email, phone, created_at, updated_at
+        ",
+        id,
+        change.name,
+        change.email,
+        change.phone.is_some(),
+        change.phone.flatten(),
+    )
+    .fetch_optional(&pool)
+    .await;
+    constrained(customer)?.map(Json).ok_or(Error::NotFound)
+}
+
+async fn delete(State(pool): State<db::Pool>, Path(id): Path<Uuid>) -> Result<StatusCode> {
+    sqlx::query_scalar!("delete from customer where id = $1 returning id", id)
+        .fetch_optional(&pool)
+        .await
+        .on_constraint("reservation_customer_fk", || {
+            Error::conflict("This customer has reservations and cannot be deleted.")
+        })?
+        .map(|_| StatusCode::NO_CONTENT)
+        .ok_or(Error::NotFound)
+}
+
+#[derive(Serialize)]
+struct Customer {
+    id: Uuid,
+    name: String,
+    email: String,
+    phone: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewCustomer {
+    name: String,
+    email: String,
+    phone: Option<String>,
+}
+
+/// `None` is absent; the inner `None` of `phone` is `null`.
+#[derive(Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Change {
+    #[serde(deserialize_with = "present")]
+    name: Option<String>,
+    #[serde(deserialize_with = "present")]
+    email: Option<String>,
+    #[serde(deserialize_with = "present")]
+    phone: Option<Option<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Filter {
+    limit: Limit,
+    cursor: Cursor,
+    email: Option<String>,
+}
+
+/// What the names of the constraints say to a client.
+fn constrained<T>(result: Result<T, sqlx::Error>) -> Result<T> {
+    result
+        .on_constraint("customer_name_length", || {
+            Error::field("name", "must have 1 to 200 characters, not only spaces")
+        })
+        .on_constraint("customer_email_format", || {
+            Error::field("email", "must be an email address such as ada@example.com")
+        })
+        .on_constraint("customer_email_length", || {
+            Error::field("email", "must have at most 254 characters")
+        })
+        .on_constraint("customer_phone_format", || {
+            Error::field(
+                "phone",
+                "must be a phone number such as +44 1632 960123, or null",
+            )
+        })
+        .on_constraint("customer_email_unique", || {
+            Error::conflict("Another customer has this email address.")
+        })
+}
+
+/// A field that is there has a value, `null` only where its type has one.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    field: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}

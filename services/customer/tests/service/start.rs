@@ -1,0 +1,92 @@
+//! How the process starts: with a database, before it, without migrations; and its other subcommands.
+
+use local_postgres::{Cluster, Stop};
+use server::testing::request;
+use sqlx::{Connection, PgConnection};
+
+use crate::process::{Process, run};
+
+/// Whether the database has the service's table.
+async fn is_migrated(url: &str) -> bool {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::query_scalar("select to_regclass('customer') is not null")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn it_migrates_an_empty_database_and_serves() {
+    let url = local_postgres::database();
+    let mut process = Process::start(&url, &[]);
+    process.until("/readyz", 200).await;
+    assert_eq!(
+        process.until("/api/customers", 200).await.json()["data"],
+        serde_json::json!([])
+    );
+    process.signal("INT");
+    assert_eq!(process.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn migrate_false_leaves_the_database_alone() {
+    let url = local_postgres::database();
+    let mut process = Process::start(&url, &[("MIGRATE", "false")]);
+    process.until("/readyz", 200).await;
+    assert!(!is_migrated(&url).await);
+    let migrated = run("migrate", &[("DATABASE_URL", &url)]);
+    assert!(migrated.status.success(), "{migrated:?}");
+    assert!(is_migrated(&url).await);
+    process.until("/api/customers", 200).await;
+    assert!(
+        run("migrate", &[("DATABASE_URL", &url)]).status.success(),
+        "again is no error"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_starts_with_the_database_down_and_heals_when_it_comes() {
+    let cluster = Cluster::temporary().unwrap();
+    cluster.create_database("late").unwrap();
+    let url = cluster.url("late");
+    cluster.stop(Stop::Fast).unwrap();
+
+    let mut process = Process::start(&url, &[]);
+    assert_eq!(process.until("/livez", 200).await.status, 200);
+    let unready = process.until("/readyz", 503).await;
+    assert!(
+        unready.body.contains("connect") || unready.body.contains("refused"),
+        "the reason: {}",
+        unready.body
+    );
+    let refused = request(process.address, "GET", "/api/customers", &[], b"")
+        .await
+        .unwrap();
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert!(refused.header("retry-after").is_some(), "{}", refused.head);
+    assert_eq!(
+        run("migrate", &[("DATABASE_URL", &url)]).status.code(),
+        Some(1)
+    );
+
+    cluster.start().unwrap();
+    process.until("/readyz", 200).await;
+    process.until("/api/customers", 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthcheck_says_whether_the_service_is_ready() {
+    let url = local_postgres::database();
+    let mut process = Process::start(&url, &[]);
+    process.until("/readyz", 200).await;
+    let port = process.address.port().to_string();
+    assert_eq!(
+        run("healthcheck", &[("PORT", &port)]).status.code(),
+        Some(0)
+    );
+    process.signal("TERM");
+    assert_eq!(process.ended().await.code(), Some(0));
+    let gone = run("healthcheck", &[("PORT", &port)]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(!gone.stderr.is_empty(), "it says why");
+}

@@ -1,0 +1,25 @@
+//! The reservation service: what is booked, by whom and when.
+
+mod change;
+mod reservation;
+mod timestamp;
+
+use axum::Router;
+use server::Service;
+use sqlx::migrate::Migrator;
+
+/// The migrations of the one database that all services share.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+
+/// What [`server::main`] runs.
+pub const SERVICE: Service = Service {
+    name: "reservation",
+    port: 4005,
+    app,
+    migrator: &MIGRATOR,
+};
+
+/// The service's own routes over `pool`.
+pub fn app(pool: db::Pool) -> Router {
+    reservation::routes().with_state(pool)
+}

@@ -1,0 +1,5 @@
+//! The reservation service; `--help` lists its subcommands.
+
+fn main() -> std::process::ExitCode {
+    server::main(reservation::SERVICE)
+}

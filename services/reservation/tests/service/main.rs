@@ -1,0 +1,17 @@
+//! The reservation service over HTTP, each test with a database of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
+
+mod bodies;
+mod book;
+mod list;
+mod overlap;
+mod paths;
+mod queries;
+mod race;
+mod refusal;
+mod reservations;
+mod start;
