@@ -33,6 +33,14 @@ pub(crate) struct Statement {
 }
 
 impl Statement {
+    /// Behind a pooler a statement without a name may be another client's, so it gets one whatever was asked for.
+    pub(crate) fn named(self, always: bool) -> Self {
+        Self {
+            persistent: self.persistent || always,
+            ..self
+        }
+    }
+
     pub(crate) fn new<'q>(mut query: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
         let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
         let (prepared, persistent) = (query.statement().cloned(), query.persistent());
@@ -106,6 +114,7 @@ impl Lease {
         mut each: impl FnMut(Step) + Send,
     ) -> Result<(), sqlx::Error> {
         let pool = self.claim().pool.clone();
+        let statement = statement.named(pool.config.pgbouncer);
         let mut watch = Watch::new(&pool, &statement.sql);
         // Inside a transaction the failure has ended it already; outside, nothing has happened yet.
         let again = self.transaction.is_none().then(|| statement.clone());
@@ -178,6 +187,7 @@ pub(crate) fn stream<'e>(
         let lease = lease.borrow_mut();
         let pool = lease.claim().pool.clone();
         while let Some(current) = statement.take() {
+            let current = current.named(pool.config.pgbouncer);
             let mut watch = Watch::new(&pool, &current.sql);
             let again = lease.transaction.is_none().then(|| current.clone());
             let effect = current.effect();

@@ -18,6 +18,19 @@ fn connect_error(error: Error) -> String {
     }
 }
 
+/// sqlx's own pool of three that live for two seconds.
+#[expect(clippy::disallowed_methods, reason = "the comparison is the point")]
+async fn plain_aged(url: &str) -> sqlx::PgPool {
+    let options = sqlx::postgres::PgPoolOptions::new()
+        .min_connections(3)
+        .max_connections(3);
+    options
+        .max_lifetime(Duration::from_secs(2))
+        .connect(url)
+        .await
+        .expect("a connection")
+}
+
 async fn failure(url: &str, parameters: &str) -> String {
     let started = Instant::now();
     let error = pool_at(url, parameters)
@@ -98,6 +111,9 @@ async fn a_pool_heals_when_the_database_comes() {
     let server = Cluster::temporary().expect("a server");
     let url = server.url("postgres");
     server.stop(Stop::Fast).expect("a stop");
+    let theirs = plain_with(&url, 1, Duration::from_secs(30));
+    let theirs = tokio::spawn(async move { theirs.acquire().await.map(|_| Instant::now()) });
+    let down = Instant::now();
     let pool = pool_at(&url, "connection_limit=4");
     pool.acquire().await.expect_err("nobody listens");
     let started = Instant::now();
@@ -117,11 +133,19 @@ async fn a_pool_heals_when_the_database_comes() {
     );
     let text = pool.check().await.expect_err("not ready").to_string();
     assert!(text.contains("Can't reach database server"), "{text}");
+    // sqlx's own pool dials after 10, 30, 70 … 1270, 2550 and 5110 ms.
+    tokio::time::sleep(Duration::from_millis(2600).saturating_sub(down.elapsed())).await;
     server.start().expect("a start");
     let up = Instant::now();
     until("it heals", async || pool.execute("select 1").await.is_ok()).await;
     assert!(up.elapsed() < Duration::from_secs(1), "{:?}", up.elapsed());
     settled(&pool).await;
+    let theirs = theirs.await.expect("no panic").expect("a connection");
+    assert!(
+        theirs > up + Duration::from_secs(1),
+        "sqlx's own pool came back after {:?}",
+        theirs - up
+    );
 }
 
 // B5, 53300
@@ -135,6 +159,15 @@ async fn a_server_without_room_does_not_stop_a_pool_that_has_connections() {
     let url = server.url("postgres");
     let theirs = plain_with(&url, 6, Duration::from_secs(2));
     let hogs: Vec<_> = join_all((0..6).map(|_| theirs.acquire())).await;
+    // B5: whoever has decided to dial never looks at the idle connections again.
+    let stubborn = plain_with(&url, 8, Duration::from_millis(300));
+    let results = join_all((0..200).map(|_| stubborn.execute("select pg_sleep(0.001)"))).await;
+    assert!(
+        results.iter().any(Result::is_err),
+        "sqlx's own pool fails callers although it has connections"
+    );
+    stubborn.close().await;
+
     let pool = pool_at(&url, "connection_limit=8&queue_limit=1000");
     let results = join_all((0..200).map(|_| pool.execute("select pg_sleep(0.001)"))).await;
     let failed = results.into_iter().filter(Result::is_err).count();
@@ -196,6 +229,27 @@ async fn old_connections_are_replaced_one_by_one_in_the_background() {
         "not before their time"
     );
     assert_eq!(least, 3, "the new one comes before the old one goes");
+
+    let url = local_postgres::database();
+    let _theirs = plain_aged(&url).await;
+    let (watcher, started) = (plain_with(&url, 1, Duration::from_secs(5)), Instant::now());
+    let spread = "select coalesce(extract(epoch from max(backend_start) - min(backend_start)), 0)::float8,
+                         coalesce(extract(epoch from now() - min(backend_start)), 99)::float8
+                    from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    let mut ages = (9.0, 9.0);
+    until("sqlx's own pool has replaced them all", async || {
+        ages = sqlx::query_as::<_, (f64, f64)>(spread)
+            .fetch_one(&watcher)
+            .await
+            .expect("ages");
+        ages.1 + 1.5 < started.elapsed().as_secs_f64()
+    })
+    .await;
+    assert!(
+        ages.0 < 0.5,
+        "sqlx's own pool replaces them together: {} s apart",
+        ages.0
+    );
     settled(&pool).await;
 }
 

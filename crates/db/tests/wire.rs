@@ -92,6 +92,8 @@ async fn a_silent_idle_connection_is_replaced_quickly() {
     let (server, url) = (local_postgres::shared(), local_postgres::database());
     let proxy = Proxy::start(server.port(), Duration::ZERO).await;
     let pool = pool_at(&proxy.url(&url, server.port()), "connection_limit=2");
+    let theirs = plain(&proxy.url(&url, server.port()), 1).await;
+    until("it is idle", async || theirs.num_idle() == 1).await;
     drop(pool.acquire().await.expect("a lease"));
     proxy.swallow(true);
     tokio::time::sleep(Duration::from_millis(550)).await;
@@ -111,4 +113,31 @@ async fn a_silent_idle_connection_is_replaced_quickly() {
         started.elapsed()
     );
     assert_eq!(pool.stats().opened, 2);
+
+    proxy.swallow(true);
+    let waited = tokio::time::timeout(Duration::from_secs(1), theirs.acquire()).await;
+    waited
+        .map(drop)
+        .expect_err("sqlx's own pool waits for its ping");
+}
+
+// D8: behind a pooler an unnamed statement may be another client's
+#[tokio::test]
+async fn every_statement_has_a_name_behind_pgbouncer() {
+    let count = "select count(*) from pg_prepared_statements";
+    for (parameters, named) in [
+        ("connection_limit=1", 0),
+        ("connection_limit=1&pgbouncer=true", 1),
+    ] {
+        let pool = pool_at(&local_postgres::database(), parameters);
+        sqlx::query("select $1::int")
+            .bind(1)
+            .persistent(false)
+            .execute(&pool)
+            .await
+            .expect("an answer");
+        let row = pool.fetch_one(count).await.expect("a count");
+        let statements: String = sqlx::Row::try_get_unchecked(&row, 0).expect("a number");
+        assert_eq!(statements, named.to_string(), "{parameters}");
+    }
 }
