@@ -7,11 +7,13 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
-use crate::endpoint::{quote_identifier, server, tls};
+use crate::endpoint::{quote_identifier, server, startup, tls};
+use crate::environment::url_from_env;
 use crate::parameters::ConfigError;
 use crate::query::Parameters;
 
-const THROUGH_PGBOUNCER: &str = "PgBouncer does not pass it on; use `alter role … set …` instead";
+pub(crate) const THROUGH_PGBOUNCER: &str =
+    "PgBouncer does not pass it on; use `alter role … set …` instead";
 
 /// Everything the pool can be told. [`Config::parse`] reads it from a URL; the fields may be changed afterwards.
 ///
@@ -179,7 +181,7 @@ impl Config {
         }
         session.extend(given.session_options()?);
         self.options = options
-            .options(self.startup(session)?)
+            .options(startup(self, session)?)
             .disable_statement_logging();
         if self.pgbouncer {
             self.options = self.options.clone().extra_float_digits(None);
@@ -194,47 +196,6 @@ impl Config {
         )?;
         given.choice("channel_binding", &["disable", "prefer"])?;
         given.choice("single_use_connections", &["false"]).map(drop)
-    }
-
-    /// What each session is told when it starts. PgBouncer takes none of it, so there the role has to be told.
-    fn startup(
-        &self,
-        mut session: Vec<(String, String)>,
-    ) -> Result<Vec<(String, String)>, ConfigError> {
-        if self.pgbouncer {
-            session.retain(|(key, value)| {
-                (key.as_str(), value.as_str()) != ("search_path", "\"public\"")
-            });
-            return match session.first() {
-                None => Ok(session),
-                Some((key, _)) => Err(ConfigError::Value {
-                    key: if key == "search_path" {
-                        "schema"
-                    } else {
-                        "options"
-                    }
-                    .to_owned(),
-                    expected: format!("absent: {THROUGH_PGBOUNCER}"),
-                }),
-            };
-        }
-        for (key, value) in [
-            ("statement_timeout", self.statement_timeout),
-            ("lock_timeout", self.lock_timeout),
-            (
-                "idle_in_transaction_session_timeout",
-                self.idle_in_transaction_session_timeout,
-            ),
-        ] {
-            // Whoever writes it into `options` knows better.
-            if !session.iter().any(|(given, _)| given == key) {
-                session.push((
-                    key.to_owned(),
-                    value.unwrap_or_default().as_millis().to_string(),
-                ));
-            }
-        }
-        Ok(session)
     }
 
     /// The connection settings as the environment has them now, for when the password was changed.
@@ -285,19 +246,5 @@ impl fmt::Debug for Config {
             .field("connect_timeout", &self.connect_timeout)
             .field("socket_timeout", &self.socket_timeout)
             .finish_non_exhaustive()
-    }
-}
-
-fn url_from_env() -> Result<String, ConfigError> {
-    use std::env::{VarError, var, var_os};
-    match var("DATABASE_URL") {
-        Ok(url) => Ok(url),
-        Err(VarError::NotUnicode(_)) => Err(ConfigError::url("it is not UTF-8")),
-        Err(VarError::NotPresent) => {
-            let path = var_os("DATABASE_URL_FILE").ok_or(ConfigError::Missing)?;
-            std::fs::read_to_string(path).map_err(|error| {
-                ConfigError::url(&format!("DATABASE_URL_FILE cannot be read: {error}"))
-            })
-        }
     }
 }

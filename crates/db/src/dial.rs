@@ -1,6 +1,6 @@
 //! Opening connections: never in a caller's own future, so that nobody who gives up takes a half-open one along.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::connect_error::ConnectError;
 use crate::error::Error;
 use crate::pool::Inner;
+use crate::probe::probe;
 use crate::shelf::{Next, Origin, Outage, Slot};
 
 /// Opens a connection that belongs to nobody yet, within `connect_timeout`.
@@ -40,7 +41,7 @@ impl Drop for Hungry<'_> {
 }
 
 /// Counts a dial, also when its task is dropped.
-struct Dialling(Arc<Inner>);
+pub(crate) struct Dialling(Arc<Inner>);
 
 impl Drop for Dialling {
     fn drop(&mut self) {
@@ -114,7 +115,7 @@ impl Inner {
         })
     }
 
-    async fn dial(&self, limit: Option<Duration>) -> Result<Slot, ConnectError> {
+    pub(crate) async fn dial(&self, limit: Option<Duration>) -> Result<Slot, ConnectError> {
         let started = Instant::now();
         let (options, generation) = (self.options(), self.shelf().generation);
         let mut connection = match open(&self.config, &options, limit).await {
@@ -148,7 +149,11 @@ impl Inner {
         })
     }
 
-    fn land(self: Arc<Self>, dialled: Result<Slot, ConnectError>, dialling: Option<Dialling>) {
+    pub(crate) fn land(
+        self: Arc<Self>,
+        dialled: Result<Slot, ConnectError>,
+        dialling: Option<Dialling>,
+    ) {
         match dialled {
             Ok(slot) => {
                 {
@@ -176,7 +181,7 @@ impl Inner {
         }
     }
 
-    fn failed(self: &Arc<Self>, error: ConnectError) {
+    pub(crate) fn failed(self: &Arc<Self>, error: ConnectError) {
         self.stats.dial_failed();
         let first = {
             let mut shelf = self.shelf();
@@ -193,37 +198,6 @@ impl Inner {
         self.arrivals.notify_waiters();
         if first && !self.gate.is_closed() {
             tokio::spawn(probe(Arc::downgrade(self)));
-        }
-    }
-}
-
-/// Dials until the database is back: alone, and with growing pauses that no two instances share.
-async fn probe(pool: Weak<Inner>) {
-    let mut pause = Duration::from_millis(25);
-    loop {
-        tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
-        pause = (pause * 2).min(Duration::from_millis(120));
-        let Some(inner) = pool.upgrade() else { return };
-        if inner.gate.is_closed() || inner.shelf().outage.is_none() {
-            return;
-        }
-        // Where a dial usually takes milliseconds, one that has hung for half a second is better tried again.
-        let usual = inner
-            .stats
-            .usual_dial()
-            .map(|usual| (usual * 20).max(Duration::from_millis(500)));
-        let limit = [usual, inner.config.connect_timeout]
-            .into_iter()
-            .flatten()
-            .min();
-        let dialled = inner.dial(limit).await;
-        let done = dialled.is_ok();
-        match dialled {
-            Ok(slot) => inner.land(Ok(slot), None),
-            Err(error) => inner.failed(error),
-        }
-        if done {
-            return;
         }
     }
 }

@@ -3,11 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use sqlx::Row;
-use sqlx::postgres::PgRow;
-
 use crate::config::Config;
 use crate::error::Error;
+use crate::limits::{Answers, QUESTIONS};
 use crate::pool::Pool;
 
 /// What [`Pool::examine`] found. Printed, it is a line for each fact and each warning.
@@ -31,59 +29,6 @@ impl fmt::Display for Report {
             writeln!(f, "  warning: {warning}")?;
         }
         Ok(())
-    }
-}
-
-/// Two round trips' worth of questions in one. `reserved_connections` exists from PostgreSQL 16 on.
-const QUESTIONS: &str = "
-    select current_setting('server_version'),
-           current_setting('max_connections')::int,
-           current_setting('superuser_reserved_connections')::int
-             + coalesce(current_setting('reserved_connections', true)::int, 0),
-           (select count(*)::int from pg_stat_activity
-             where backend_type = 'client backend' and pid <> pg_backend_pid()),
-           (select rolconnlimit from pg_roles where rolname = current_user),
-           (select datconnlimit from pg_database where datname = current_database()),
-           current_setting('statement_timeout'),
-           coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false),
-           inet_server_port(),
-           coalesce(extract(epoch from current_setting('idle_session_timeout')::interval)::int, 0)";
-
-struct Answers {
-    version: String,
-    most: i32,
-    reserved: i32,
-    sessions: i32,
-    role: i32,
-    database: i32,
-    statement_timeout: String,
-    tls: bool,
-    port: Option<i32>,
-    idle_session_timeout: i32,
-}
-
-impl Answers {
-    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            version: row.try_get(0)?,
-            most: row.try_get(1)?,
-            reserved: row.try_get(2)?,
-            sessions: row.try_get(3)?,
-            role: row.try_get(4)?,
-            database: row.try_get(5)?,
-            statement_timeout: row.try_get(6)?,
-            tls: row.try_get(7)?,
-            port: row.try_get(8)?,
-            idle_session_timeout: row.try_get(9)?,
-        })
-    }
-
-    /// Four fifths of what the server gives to ordinary roles: the rest is for deployments and for psql.
-    fn budget(&self) -> i32 {
-        let limits = [self.role, self.database]
-            .into_iter()
-            .filter(|limit| *limit >= 0);
-        limits.fold(self.most - self.reserved, i32::min) * 4 / 5
     }
 }
 
@@ -251,55 +196,5 @@ fn say(limit: Option<Duration>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn healthy() -> Answers {
-        Answers {
-            version: "17.0".to_owned(),
-            most: 100,
-            reserved: 3,
-            sessions: 5,
-            role: -1,
-            database: -1,
-            statement_timeout: "5s".to_owned(),
-            tls: true,
-            port: Some(5432),
-            idle_session_timeout: 0,
-        }
-    }
-
-    fn warnings(parameters: &str, change: impl Fn(&mut Answers)) -> String {
-        let config =
-            Config::parse(&format!("postgres://u@db.example/d?{parameters}")).expect("valid");
-        let mut answers = healthy();
-        change(&mut answers);
-        report(&config, config.connection_limit as i32, 1, &answers)
-            .warnings
-            .join("\n")
-    }
-
-    #[test]
-    fn each_fault_has_its_warning_and_the_defaults_have_none() {
-        assert_eq!(warnings("", |_| {}), "");
-        assert!(warnings("connection_limit=90", |_| {}).contains("lower connection_limit"));
-        assert!(warnings("", |answers| answers.role = 10).contains("than the 8 there are"));
-        assert!(
-            warnings("lock_timeout=6s", |_| {})
-                .contains("lock_timeout (6s) should be shorter than statement_timeout (5s)")
-        );
-        assert!(
-            warnings("statement_timeout=0", |_| {})
-                .contains("statement_timeout (none) should be shorter than socket_timeout")
-        );
-        assert!(warnings("", |answers| answers.tls = false).contains("not encrypted"));
-        assert!(
-            warnings("", |answers| answers.idle_session_timeout = 60)
-                .contains("ends idle sessions")
-        );
-        assert!(
-            warnings("", |answers| answers.statement_timeout = "0".to_owned())
-                .contains("pgbouncer=true")
-        );
-    }
-}
+#[path = "doctor_tests.rs"]
+mod tests;

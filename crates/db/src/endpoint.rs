@@ -3,6 +3,7 @@
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
+use crate::config::{Config, THROUGH_PGBOUNCER};
 use crate::parameters::ConfigError;
 use crate::query::{self, Parameters};
 
@@ -80,4 +81,44 @@ pub(crate) fn tls(
 /// A name as SQL takes it, whatever it contains.
 pub(crate) fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// What each session is told when it starts. PgBouncer takes none of it, so there the role has to be told.
+pub(crate) fn startup(
+    config: &Config,
+    mut session: Vec<(String, String)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    if config.pgbouncer {
+        session
+            .retain(|(key, value)| (key.as_str(), value.as_str()) != ("search_path", "\"public\""));
+        return match session.first() {
+            None => Ok(session),
+            Some((key, _)) => Err(ConfigError::Value {
+                key: if key == "search_path" {
+                    "schema"
+                } else {
+                    "options"
+                }
+                .to_owned(),
+                expected: format!("absent: {THROUGH_PGBOUNCER}"),
+            }),
+        };
+    }
+    for (key, value) in [
+        ("statement_timeout", config.statement_timeout),
+        ("lock_timeout", config.lock_timeout),
+        (
+            "idle_in_transaction_session_timeout",
+            config.idle_in_transaction_session_timeout,
+        ),
+    ] {
+        // Whoever writes it into `options` knows better.
+        if !session.iter().any(|(given, _)| given == key) {
+            session.push((
+                key.to_owned(),
+                value.unwrap_or_default().as_millis().to_string(),
+            ));
+        }
+    }
+    Ok(session)
 }

@@ -1,0 +1,50 @@
+//! What the doctor warns of, and what it does not.
+
+use super::*;
+
+fn healthy() -> Answers {
+    Answers {
+        version: "17.0".to_owned(),
+        most: 100,
+        reserved: 3,
+        sessions: 5,
+        role: -1,
+        database: -1,
+        statement_timeout: "5s".to_owned(),
+        tls: true,
+        port: Some(5432),
+        idle_session_timeout: 0,
+    }
+}
+
+fn warnings(parameters: &str, change: impl Fn(&mut Answers)) -> String {
+    let config = Config::parse(&format!("postgres://u@db.example/d?{parameters}")).expect("valid");
+    let mut answers = healthy();
+    change(&mut answers);
+    report(&config, config.connection_limit as i32, 1, &answers)
+        .warnings
+        .join("\n")
+}
+
+#[test]
+fn each_fault_has_its_warning_and_the_defaults_have_none() {
+    assert_eq!(warnings("", |_| {}), "");
+    assert!(warnings("connection_limit=90", |_| {}).contains("lower connection_limit"));
+    assert!(warnings("", |answers| answers.role = 10).contains("than the 8 there are"));
+    assert!(
+        warnings("lock_timeout=6s", |_| {})
+            .contains("lock_timeout (6s) should be shorter than statement_timeout (5s)")
+    );
+    assert!(
+        warnings("statement_timeout=0", |_| {})
+            .contains("statement_timeout (none) should be shorter than socket_timeout")
+    );
+    assert!(warnings("", |answers| answers.tls = false).contains("not encrypted"));
+    assert!(
+        warnings("", |answers| answers.idle_session_timeout = 60).contains("ends idle sessions")
+    );
+    assert!(
+        warnings("", |answers| answers.statement_timeout = "0".to_owned())
+            .contains("pgbouncer=true")
+    );
+}
