@@ -18,13 +18,17 @@ const OVERAGE: Duration = Duration::from_secs(30);
 impl Inner {
     /// The way of every caller: through the gate, to the shelf, and away with a lease.
     pub(crate) async fn lease(self: &Arc<Self>, origin: Origin) -> Result<Lease, Error> {
-        let since = Instant::now();
+        let mut since = Instant::now();
         self.warn_of_nesting(&origin);
         let waited = |time| self.stats.waited(time);
-        self.gate
+        if self
+            .gate
             .enter(waited)
             .await
-            .map_err(|refused| self.explain(refused, since))?;
+            .map_err(|refused| self.explain(refused, since))?
+        {
+            since = Instant::now();
+        }
         let mut claim = Claim::new(self.clone());
         loop {
             let taken = self.shelf().take(&origin, since);
@@ -46,11 +50,13 @@ impl Inner {
 
     /// Holding one connection while asking for another is how pools lock up: every holder waits for the others.
     fn warn_of_nesting(&self, origin: &Origin) {
-        let Some(held) = self.shelf().held_by_this_task() else {
+        let Some((held, worth_a_line)) = self.shelf().held_by_this_task() else {
             return;
         };
         self.stats.nested();
-        tracing::warn!(held, wanted = ?origin, "a task that holds a connection asks for another: enough of them lock the pool up");
+        if worth_a_line {
+            tracing::warn!(held, wanted = ?origin, "a task that holds a connection asks for another: enough of them lock the pool up");
+        }
     }
 
     fn explain(&self, refused: Refused, since: Instant) -> Error {
@@ -116,7 +122,7 @@ impl Inner {
             Some(Reason::Failover)
         } else if shelf.total() >= self.gate.limit() {
             Some(Reason::Idle)
-        } else if slot.is_older_than(now - OVERAGE)
+        } else if slot.expires.is_some_and(|expires| expires + OVERAGE <= now)
             && shelf.outage.is_none()
             && tokio::runtime::Handle::try_current().is_ok()
         {
@@ -126,6 +132,7 @@ impl Inner {
             None
         };
         let Some(reason) = reason else {
+            shelf.came_back = Some(now);
             shelf.idle.push(Slot {
                 idle_since: now,
                 ..slot
@@ -136,11 +143,15 @@ impl Inner {
             }
             return;
         };
+        let stranded = shelf.stranded();
         drop(shelf);
         if reason == Reason::Lifetime {
             self.spawn_dial();
         }
         self.close_slots(vec![slot], reason);
+        if stranded {
+            self.arrivals.notify_waiters();
+        }
     }
 
     /// Throws a connection away that is of no further use, and takes the hint about its neighbours.
@@ -148,9 +159,25 @@ impl Inner {
         let mut shelf = self.shelf();
         claim.stand(&mut shelf, Instant::now());
         let retired = shelf.broke(slot.generation, failover);
+        let stranded = shelf.stranded();
         drop(shelf);
         self.stats.closed(Reason::Broken, 1);
         self.close_slots(retired, Reason::Failover);
+        if stranded {
+            self.arrivals.notify_waiters();
+        }
+    }
+
+    /// Closes a connection that nobody knows the state of. It says nothing about its neighbours.
+    pub(crate) fn let_go(&self, claim: &mut Claim, slot: Slot) {
+        let mut shelf = self.shelf();
+        claim.stand(&mut shelf, Instant::now());
+        let stranded = shelf.stranded();
+        drop(shelf);
+        self.close_slots(vec![slot], Reason::Broken);
+        if stranded {
+            self.arrivals.notify_waiters();
+        }
     }
 
     pub(crate) fn close_slots(&self, slots: Vec<Slot>, reason: Reason) {
@@ -173,7 +200,13 @@ impl Inner {
             return Err(Error::Closed);
         }
         if !self.gate.has_room() {
-            return self.side.run(self, None).await;
+            let limit = self
+                .config
+                .connect_timeout
+                .unwrap_or(Duration::from_secs(5));
+            return tokio::time::timeout(limit, self.side.run(self, None))
+                .await
+                .unwrap_or(Err(Error::StatementTimeout(limit)));
         }
         let mut lease = self
             .lease(Origin::Statement(sqlx::SqlStr::from_static(

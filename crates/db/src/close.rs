@@ -16,7 +16,7 @@ pub struct Closed {
     pub idle: u32,
     /// Connections that were in use and came back in time.
     pub finished: u32,
-    /// Connections still in use at the deadline, whose sessions the server was told to end.
+    /// Connections still in use at the deadline. Unless a pooler stands between, the server was told to end them.
     pub cut: u32,
 }
 
@@ -31,18 +31,21 @@ impl Pool {
         let busy = inner.shelf().in_use();
         let idle = inner.close_idle();
         let _ = timeout(deadline, inner.empty()).await;
-        let pids: Vec<String> = inner
+        let backends: Vec<String> = inner
             .shelf()
             .holders()
-            .filter_map(|holder| holder.pid)
-            .map(|pid| pid.to_string())
+            .filter_map(|holder| {
+                holder
+                    .backend
+                    .as_deref()
+                    .map(|backend| format!("({backend})"))
+            })
             .collect();
         let cut = inner.shelf().in_use();
-        if !pids.is_empty() {
-            let sql = format!(
-                "select pg_terminate_backend(pid) from unnest(array[{}]) pid",
-                pids.join(", ")
-            );
+        if !backends.is_empty() {
+            let backends = backends.join(" or ");
+            let sql =
+                format!("select pg_terminate_backend(pid) from pg_stat_activity where {backends}");
             let _ = timeout(
                 Duration::from_millis(500),
                 inner

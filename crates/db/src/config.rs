@@ -7,13 +7,10 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
-use crate::endpoint::{quote_identifier, server, startup, tls};
+use crate::endpoint::{quote_identifier, refuse_session, server, session, tls};
 use crate::environment::url_from_env;
-use crate::parameters::ConfigError;
+use crate::parameters::{ConfigError, THROUGH_PGBOUNCER};
 use crate::query::Parameters;
-
-pub(crate) const THROUGH_PGBOUNCER: &str =
-    "PgBouncer does not pass it on; use `alter role … set …` instead";
 
 /// Everything the pool can be told. [`Config::parse`] reads it from a URL; the fields may be changed afterwards.
 ///
@@ -48,7 +45,10 @@ pub struct Config {
     pub idle_in_transaction_session_timeout: Option<Duration>,
     /// Whether a PgBouncer in transaction mode stands between. Default false.
     pub pgbouncer: bool,
-    options: PgConnectOptions,
+    /// Where the server is and how the connection is secured.
+    endpoint: PgConnectOptions,
+    /// `search_path` and whatever `options` sets.
+    pub(crate) session: Vec<(String, String)>,
     from_env: bool,
 }
 
@@ -87,7 +87,7 @@ impl Config {
         Ok(config)
     }
 
-    fn new(options: PgConnectOptions) -> Self {
+    fn new(endpoint: PgConnectOptions) -> Self {
         let seconds = |n| Some(Duration::from_secs(n));
         Self {
             connection_limit: 10,
@@ -104,7 +104,8 @@ impl Config {
             lock_timeout: seconds(2),
             idle_in_transaction_session_timeout: seconds(10),
             pgbouncer: false,
-            options,
+            endpoint,
+            session: Vec::new(),
             from_env: false,
         }
     }
@@ -159,12 +160,11 @@ impl Config {
     }
 
     fn read_connection(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
-        let mut options = self.options.clone();
+        let mut options = self.endpoint.clone().disable_statement_logging();
         if let Some(host) = given.text("host") {
-            options = if host.starts_with('/') {
-                options.socket(host)
-            } else {
-                options.host(&host)
+            options = match host.starts_with('/') {
+                true => options.socket(host),
+                false => options.host(&host),
             };
         }
         if let Some(name) = given.text("application_name") {
@@ -174,17 +174,14 @@ impl Config {
         let mut cache = 100;
         given.number("statement_cache_size", 0..=100_000, &mut cache)?;
         options = options.statement_cache_capacity(cache.max(1) as usize);
-        options = tls(given, options)?;
-        let mut session = Vec::new();
+        self.endpoint = tls(given, options)?;
         if let Some(schema) = given.text("schema") {
-            session.push(("search_path".to_owned(), quote_identifier(&schema)));
+            self.session
+                .push(("search_path".to_owned(), quote_identifier(&schema)));
         }
-        session.extend(given.session_options()?);
-        self.options = options
-            .options(startup(self, session)?)
-            .disable_statement_logging();
+        self.session.extend(given.session_options()?);
         if self.pgbouncer {
-            self.options = self.options.clone().extra_float_digits(None);
+            refuse_session(&mut self.session)?;
         }
         given.refuse(
             "sslidentity",
@@ -198,39 +195,44 @@ impl Config {
         given.choice("single_use_connections", &["false"]).map(drop)
     }
 
-    /// The connection settings as the environment has them now, for when the password was changed.
-    pub(crate) fn options_now(&self) -> Option<PgConnectOptions> {
-        self.from_env
-            .then(url_from_env)?
-            .and_then(|url| Self::parse(&url))
-            .ok()
-            .map(|config| config.options)
+    /// What sqlx needs to dial.
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        self.options_at(self)
     }
 
-    /// What sqlx needs to open a connection.
-    pub(crate) fn options(&self) -> &PgConnectOptions {
-        &self.options
+    /// The same at another endpoint.
+    pub(crate) fn options_at(&self, other: &Self) -> PgConnectOptions {
+        match self.pgbouncer {
+            true => other.endpoint.clone().extra_float_digits(None),
+            false => other.endpoint.clone().options(session(self)),
+        }
+    }
+
+    /// The same at the endpoint that the environment names now, for when the password was changed.
+    pub(crate) fn options_now(&self) -> Option<PgConnectOptions> {
+        let url = self.from_env.then(url_from_env)?.ok()?;
+        Some(self.options_at(&Self::parse(&url).ok()?))
     }
 
     /// `host:port`, or the socket's folder.
     #[must_use]
     pub fn address(&self) -> String {
-        match self.options.get_socket() {
+        match self.endpoint.get_socket() {
             Some(folder) => folder.display().to_string(),
-            None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
+            None => format!("{}:{}", self.endpoint.get_host(), self.endpoint.get_port()),
         }
     }
 
     /// The database's name.
     #[must_use]
     pub fn database(&self) -> &str {
-        self.options.get_database().unwrap_or("postgres")
+        self.endpoint.get_database().unwrap_or("postgres")
     }
 
     /// The role that the pool connects as.
     #[must_use]
     pub fn username(&self) -> &str {
-        self.options.get_username()
+        self.endpoint.get_username()
     }
 }
 
@@ -242,9 +244,6 @@ impl fmt::Debug for Config {
             .field("database", &self.database())
             .field("username", &self.username())
             .field("connection_limit", &self.connection_limit)
-            .field("pool_timeout", &self.pool_timeout)
-            .field("connect_timeout", &self.connect_timeout)
-            .field("socket_timeout", &self.socket_timeout)
             .finish_non_exhaustive()
     }
 }

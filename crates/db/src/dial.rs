@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::connect_error::ConnectError;
 use crate::error::Error;
 use crate::pool::Inner;
-use crate::probe::probe;
+use crate::probe::spawn_prober;
 use crate::shelf::{Next, Origin, Outage, Slot};
 
 /// Opens a connection that belongs to nobody yet, within `connect_timeout`.
@@ -41,11 +41,23 @@ impl Drop for Hungry<'_> {
 }
 
 /// Counts a dial, also when its task is dropped.
-pub(crate) struct Dialling(Arc<Inner>);
+pub(crate) struct Dialling {
+    pub(crate) pool: Arc<Inner>,
+    over: bool,
+}
+
+impl Dialling {
+    /// For a dial that the shelf has counted already.
+    pub(crate) fn counted(pool: Arc<Inner>) -> Self {
+        Self { pool, over: false }
+    }
+}
 
 impl Drop for Dialling {
     fn drop(&mut self) {
-        self.0.shelf().dialling -= 1;
+        if !self.over {
+            self.pool.shelf().dialling -= 1;
+        }
     }
 }
 
@@ -105,29 +117,41 @@ impl Inner {
     }
 
     /// Dials in a task of its own; `dialling` was counted by whoever asked for it.
-    pub(crate) fn spawn_dial(self: &Arc<Self>) -> JoinHandle<()> {
+    pub(crate) fn spawn_dial(self: &Arc<Self>) -> JoinHandle<bool> {
         self.start_janitor();
-        let dialling = Dialling(self.clone());
+        let dialling = Dialling::counted(self.clone());
         tokio::spawn(async move {
-            let inner = &dialling.0;
-            let dialled = inner.dial(inner.config.connect_timeout).await;
-            inner.clone().land(dialled, Some(dialling));
+            let dialled = dialling
+                .pool
+                .dial(dialling.pool.config.connect_timeout)
+                .await;
+            dialling.land(dialled)
         })
     }
 
+    /// The handshake and the first question together within `limit`.
     pub(crate) async fn dial(&self, limit: Option<Duration>) -> Result<Slot, ConnectError> {
+        match limit {
+            None => self.dial_now().await,
+            Some(limit) => timeout(limit, self.dial_now())
+                .await
+                .unwrap_or_else(|_| Err(ConnectError::timeout(&self.config))),
+        }
+    }
+
+    async fn dial_now(&self) -> Result<Slot, ConnectError> {
         let started = Instant::now();
         let (options, generation) = (self.options(), self.shelf().generation);
-        let mut connection = match open(&self.config, &options, limit).await {
+        let mut connection = match open(&self.config, &options, None).await {
             Err(error) if error.is_refusal() && self.reload() => {
-                open(&self.config, &self.options(), limit).await?
+                open(&self.config, &self.options(), None).await?
             }
             opened => opened?,
         };
-        let pid = match self.config.pgbouncer {
+        let backend = match self.config.pgbouncer {
             true => None,
             false => Some(
-                backend_pid(&mut connection)
+                backend(&mut connection)
                     .await
                     .map_err(|source| ConnectError::new(&self.config, source))?,
             ),
@@ -141,7 +165,7 @@ impl Inner {
             .map(|life| now + life.mul_f64(0.9 + 0.2 * fastrand::f64()));
         Ok(Slot {
             connection,
-            pid,
+            backend,
             generation,
             expires,
             idle_since: now,
@@ -149,68 +173,69 @@ impl Inner {
         })
     }
 
-    pub(crate) fn land(
-        self: Arc<Self>,
-        dialled: Result<Slot, ConnectError>,
-        dialling: Option<Dialling>,
-    ) {
-        match dialled {
-            Ok(slot) => {
-                {
-                    let mut shelf = self.shelf();
-                    if let Some(outage) = shelf.outage.take() {
-                        tracing::info!(
-                            failures = outage.failures,
-                            "the database can be reached again"
-                        );
-                    }
-                    // A failover while dialling does not matter: this connection was made by the new server or fails.
-                    let generation = shelf.generation;
-                    shelf.idle.push(Slot { generation, ..slot });
-                }
-                drop(dialling);
-                self.arrivals.notify_one();
-                if self.gate.is_closed() {
-                    self.close_idle();
-                }
-            }
-            Err(error) => {
-                drop(dialling);
-                self.failed(error);
-            }
-        }
-    }
-
-    pub(crate) fn failed(self: &Arc<Self>, error: ConnectError) {
+    fn failed(self: &Arc<Self>, error: ConnectError) {
         self.stats.dial_failed();
-        let first = {
-            let mut shelf = self.shelf();
-            let failures = shelf.outage.as_ref().map_or(0, |outage| outage.failures);
-            if failures == 0 {
-                tracing::warn!("no connection can be opened: {error}");
-            }
-            shelf.outage = Some(Outage {
-                error: Arc::new(error),
-                failures: failures + 1,
-            });
-            failures == 0
-        };
+        let mut shelf = self.shelf();
+        let failures = shelf.outage.as_ref().map_or(0, |outage| outage.failures);
+        if failures == 0 {
+            tracing::warn!("no connection can be opened: {error}");
+        }
+        shelf.outage = Some(Outage {
+            error: Arc::new(error),
+            failures: failures + 1,
+        });
+        let probing = std::mem::replace(&mut shelf.probing, true);
+        drop(shelf);
         self.arrivals.notify_waiters();
-        if first && !self.gate.is_closed() {
-            tokio::spawn(probe(Arc::downgrade(self)));
+        if !probing {
+            spawn_prober(self);
         }
     }
 }
 
-async fn backend_pid(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+impl Dialling {
+    /// Puts the new connection on the shelf, or tells everybody why there is none. Says whether there is.
+    pub(crate) fn land(mut self, dialled: Result<Slot, ConnectError>) -> bool {
+        let pool = self.pool.clone();
+        let slot = match dialled {
+            Ok(slot) => slot,
+            Err(error) => {
+                drop(self);
+                pool.failed(error);
+                return false;
+            }
+        };
+        let mut shelf = pool.shelf();
+        let outage = shelf.outage.take();
+        // A failover while dialling does not matter: this connection was made by the new server or fails.
+        let generation = shelf.generation;
+        shelf.idle.push(Slot { generation, ..slot });
+        shelf.dialling -= 1;
+        self.over = true;
+        drop(shelf);
+        match outage {
+            Some(Outage { failures, .. }) => {
+                tracing::info!(failures, "the database can be reached again");
+                // Those who waited for what is open may dial now.
+                pool.arrivals.notify_waiters();
+            }
+            None => pool.arrivals.notify_one(),
+        }
+        if pool.gate.is_closed() {
+            pool.close_idle();
+        }
+        true
+    }
+}
+
+/// What tells this session from all others of the server, also from a later one with the same process id.
+async fn backend(connection: &mut PgConnection) -> Result<Arc<str>, sqlx::Error> {
     use sqlx::Row;
     // Text protocol: a prepared statement would stay on the server for a query that never comes again.
-    let row = sqlx::raw_sql("select pg_backend_pid()")
-        .fetch_one(connection)
-        .await?;
-    row.try_get_unchecked::<String, _>(0)?
-        .parse()
-        .map_err(|_| sqlx::Error::Protocol("pg_backend_pid is no number".into()))
+    const SQL: &str = "select format('pid = %s and backend_start = %L', pid, backend_start) \
+                       from pg_stat_activity where pid = pg_backend_pid()";
+    let row = sqlx::raw_sql(SQL).fetch_one(connection).await?;
+    Ok(row.try_get_unchecked::<String, _>(0)?.into())
 }
 
 /// Says goodbye to the server, briefly and in the background; outside a runtime the socket just closes.

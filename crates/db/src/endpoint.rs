@@ -3,11 +3,12 @@
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
-use crate::config::{Config, THROUGH_PGBOUNCER};
-use crate::parameters::ConfigError;
+use crate::config::Config;
+use crate::parameters::{ConfigError, THROUGH_PGBOUNCER};
 use crate::query::{self, Parameters};
 
-/// Host, port, user, password and database of the URL. What it leaves out has the same default on every machine.
+/// Host, port, user, password and database of the URL. A password or a certificate that it leaves out may come from
+/// libpq's variables, as sqlx reads them.
 pub(crate) fn server(url: &Url) -> Result<PgConnectOptions, ConfigError> {
     let decode = |part: &'static str, text: &str| {
         query::percent_decode(text)
@@ -83,27 +84,9 @@ pub(crate) fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// What each session is told when it starts. PgBouncer takes none of it, so there the role has to be told.
-pub(crate) fn startup(
-    config: &Config,
-    mut session: Vec<(String, String)>,
-) -> Result<Vec<(String, String)>, ConfigError> {
-    if config.pgbouncer {
-        session
-            .retain(|(key, value)| (key.as_str(), value.as_str()) != ("search_path", "\"public\""));
-        return match session.first() {
-            None => Ok(session),
-            Some((key, _)) => Err(ConfigError::Value {
-                key: if key == "search_path" {
-                    "schema"
-                } else {
-                    "options"
-                }
-                .to_owned(),
-                expected: format!("absent: {THROUGH_PGBOUNCER}"),
-            }),
-        };
-    }
+/// What each session is told when it starts.
+pub(crate) fn session(config: &Config) -> Vec<(String, String)> {
+    let mut session = config.session.clone();
     for (key, value) in [
         ("statement_timeout", config.statement_timeout),
         ("lock_timeout", config.lock_timeout),
@@ -114,11 +97,26 @@ pub(crate) fn startup(
     ] {
         // Whoever writes it into `options` knows better.
         if !session.iter().any(|(given, _)| given == key) {
-            session.push((
-                key.to_owned(),
-                value.unwrap_or_default().as_millis().to_string(),
-            ));
+            let value = value.unwrap_or_default().as_millis();
+            session.push((key.to_owned(), value.to_string()));
         }
     }
-    Ok(session)
+    session
+}
+
+/// PgBouncer takes none of it, so there the role has to be told.
+pub(crate) fn refuse_session(session: &mut Vec<(String, String)>) -> Result<(), ConfigError> {
+    session.retain(|(key, value)| (key.as_str(), value.as_str()) != ("search_path", "\"public\""));
+    let Some((key, _)) = session.first() else {
+        return Ok(());
+    };
+    let key = if key == "search_path" {
+        "schema"
+    } else {
+        "options"
+    };
+    Err(ConfigError::Value {
+        key: key.to_owned(),
+        expected: format!("absent: {THROUGH_PGBOUNCER}"),
+    })
 }

@@ -175,9 +175,13 @@ pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => code(error.as_ref(), |code| {
-            code.starts_with("08") || is_shutdown(code)
-        }),
+        // The server says by the severity whether it goes on; 08P01 is also what a missing argument gives.
+        sqlx::Error::Database(error) => error
+            .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+            .is_some_and(|error| {
+                use sqlx::postgres::PgSeverity::{Fatal, Panic};
+                matches!(error.severity(), Fatal | Panic) || is_shutdown(error.code())
+            }),
         _ => false,
     }
 }

@@ -185,11 +185,17 @@ impl Lease {
         sql: SqlStr,
         types: &[PgTypeInfo],
     ) -> Result<PgStatement, sqlx::Error> {
-        let before = self.started(&sql);
-        let result = self.connection().prepare_with(sql, types).await;
+        let before = self.started(&sql, crate::effect::Effect::None);
+        let limit = self.claim().pool.config.socket_timeout;
+        let result = match limit {
+            None => self.connection().prepare_with(sql, types).await,
+            Some(limit) => tokio::time::timeout(limit, self.connection().prepare_with(sql, types))
+                .await
+                .unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into())),
+        };
         self.ended(
             before,
-            crate::statement::Effect::None,
+            crate::effect::Effect::None,
             result.as_ref().map(drop),
         );
         result

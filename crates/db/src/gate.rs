@@ -40,12 +40,12 @@ impl Gate {
 
     /// Takes a permit, which [`Gate::leave`] has to give back. Tells `waited` how long it took, also when the caller
     /// is refused or gives up: a histogram of the winners alone would lie.
-    pub(crate) async fn enter(&self, waited: impl Fn(Duration)) -> Result<(), Refused> {
+    pub(crate) async fn enter(&self, waited: impl Fn(Duration)) -> Result<bool, Refused> {
         match self.permits.try_acquire() {
             Ok(permit) => {
                 permit.forget();
                 waited(Duration::ZERO);
-                return Ok(());
+                return Ok(false);
             }
             Err(tokio::sync::TryAcquireError::Closed) => return Err(Refused::Closed),
             Err(tokio::sync::TryAcquireError::NoPermits) => {}
@@ -59,7 +59,7 @@ impl Gate {
             None => self.permits.acquire().await,
         };
         permit.map_err(|_| Refused::Closed)?.forget();
-        Ok(())
+        Ok(true)
     }
 
     /// Turns a caller away at once who would only wait in vain.
@@ -86,6 +86,8 @@ impl Gate {
     pub(crate) fn leave(&self, held: Option<Duration>) {
         if let Some(held) = held {
             // Racing writers lose a sample now and then, which an average can bear.
+            // One that was held for an hour must not turn the next burst away.
+            let held = self.timeout.map_or(held, |limit| held.min(limit));
             let (old, new) = (
                 self.hold.load(Relaxed),
                 u64::try_from(held.as_nanos()).unwrap_or(u64::MAX),

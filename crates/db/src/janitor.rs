@@ -75,7 +75,9 @@ impl Inner {
         if room {
             let pool = self.clone();
             tokio::spawn(async move {
-                let _ = dial.await;
+                if !dial.await.unwrap_or(false) {
+                    return;
+                }
                 let old = pool.shelf().take_older_than(now);
                 pool.close_slots(old.into_iter().collect(), Reason::Lifetime);
             });

@@ -12,10 +12,10 @@ use sqlx::{Connection, PgConnection, SqlStr};
 use tokio::time::timeout;
 
 use crate::claim::Claim;
+use crate::effect::Effect;
 use crate::error::{Error, is_broken, is_conflict, is_failover};
 use crate::recover;
 use crate::shelf::{Origin, Slot};
-use crate::statement::Effect;
 
 /// In what state a connection is. The order matters: it only gets worse until it is proven well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,8 @@ pub(crate) enum Condition {
     InTransaction,
     /// The session's settings may have changed.
     Changed,
+    /// Handed out raw: nobody knows.
+    Raw,
     /// Of no further use.
     Broken,
 }
@@ -42,11 +44,11 @@ const PING_TIMEOUT: Duration = Duration::from_millis(250);
 pub struct Lease {
     /// Taken out only when the lease ends.
     held: Option<(Slot, Claim)>,
-    condition: Condition,
+    pub(crate) condition: Condition,
     /// The transaction that this lease is in, if [`Transaction`](crate::Transaction) has begun one.
     pub(crate) transaction: Option<InTransaction>,
     /// The caller has waited long enough: cancel what runs without further patience.
-    overdue: bool,
+    pub(crate) overdue: bool,
     failover: bool,
     /// Taken for more than the one statement that is known already.
     explicit: bool,
@@ -60,6 +62,8 @@ pub(crate) struct InTransaction {
     /// Whether that was a conflict with another transaction, so that running it again may help.
     pub(crate) conflict: bool,
     changed: bool,
+    /// Begun so on purpose: a refused write says nothing about the server.
+    read_only: bool,
 }
 
 impl Lease {
@@ -78,7 +82,7 @@ impl Lease {
     ///
     /// Nobody can know what was done to it, so it is closed afterwards instead of reused.
     pub fn raw(&mut self) -> &mut PgConnection {
-        self.condition = Condition::Broken;
+        self.condition = self.condition.max(Condition::Raw);
         self.connection()
     }
 
@@ -107,25 +111,31 @@ impl Lease {
             .1
     }
 
-    pub(crate) fn condition(&self) -> Condition {
-        self.condition
-    }
-
     /// Marks the connection before a statement is sent. [`Lease::ended`] takes the answer.
-    pub(crate) fn started(&mut self, sql: &SqlStr) -> Condition {
+    pub(crate) fn started(&mut self, sql: &SqlStr, effect: Effect) -> Condition {
         if self.explicit
             && let Some(seat) = self.claim().seat()
             && let Some(holder) = self.claim().pool.shelf().holder(seat)
         {
             holder.sql = Some(sql.clone());
         }
-        self.mark()
+        self.mark(effect)
     }
 
-    fn mark(&mut self) -> Condition {
+    fn mark(&mut self, effect: Effect) -> Condition {
         let before = self.condition;
-        self.condition = before.max(Condition::Unsettled);
+        self.condition = before.max(self.left_by(effect)).max(Condition::Unsettled);
         before
+    }
+
+    /// What a statement leaves even when all goes well.
+    fn left_by(&mut self, effect: Effect) -> Condition {
+        match (effect, &mut self.transaction) {
+            (Effect::None, _) | (Effect::Transaction, Some(_)) => return Condition::Clean,
+            (Effect::Transaction | Effect::Session, None) => {}
+            (Effect::Session, Some(transaction)) => transaction.changed = true,
+        }
+        Condition::Changed
     }
 
     /// Marks the connection after the last answer to a statement was read, or after it failed.
@@ -135,14 +145,7 @@ impl Lease {
         effect: Effect,
         result: Result<(), &sqlx::Error>,
     ) {
-        let after = match (effect, &mut self.transaction) {
-            (Effect::None, _) | (Effect::Transaction, Some(_)) => before,
-            (Effect::Transaction | Effect::Session, None) => before.max(Condition::Changed),
-            (Effect::Session, Some(transaction)) => {
-                transaction.changed = true;
-                before.max(Condition::Changed)
-            }
-        };
+        let after = before.max(self.left_by(effect));
         match result {
             Ok(()) => self.condition = after,
             Err(error) if is_broken(error) => self.condition = Condition::Broken,
@@ -150,7 +153,8 @@ impl Lease {
             Err(_) => self.condition = after.max(Condition::Unsettled),
         }
         if let Err(error) = result {
-            self.failover |= is_failover(error);
+            let asked_for = self.transaction.as_ref().is_some_and(|t| t.read_only);
+            self.failover |= is_failover(error) && (is_broken(error) || !asked_for);
             if let Some(transaction) = &mut self.transaction
                 && transaction.failed.is_none()
             {
@@ -160,20 +164,20 @@ impl Lease {
         }
     }
 
-    /// The statement was not answered in time.
-    pub(crate) fn overdue(&mut self) {
-        self.overdue = true;
-    }
-
     /// Enters a transaction, before BEGIN is sent.
-    pub(crate) fn enter_transaction(&mut self) {
-        self.transaction = Some(InTransaction::default());
+    pub(crate) fn enter_transaction(&mut self, read_only: bool) {
+        self.transaction = Some(InTransaction {
+            read_only,
+            ..InTransaction::default()
+        });
         self.condition = self.condition.max(Condition::InTransaction);
     }
 
     /// Leaves it, after COMMIT or ROLLBACK was answered.
     pub(crate) fn leave_transaction(&mut self) {
-        if let Some(transaction) = self.transaction.take() {
+        if let Some(transaction) = self.transaction.take()
+            && self.condition < Condition::Raw
+        {
             self.condition = match transaction.changed {
                 true => Condition::Changed,
                 false => Condition::Clean,
@@ -183,7 +187,7 @@ impl Lease {
 
     /// One round trip within `limit`.
     pub(crate) async fn ping(&mut self, limit: Duration) -> Result<(), sqlx::Error> {
-        let before = self.mark();
+        let before = self.mark(Effect::None);
         let answer = timeout(limit, self.connection().ping()).await;
         let result = answer.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
         self.ended(before, Effect::None, result.as_ref().copied());
@@ -226,6 +230,7 @@ impl Drop for Lease {
         let pool = claim.pool.clone();
         match self.condition {
             Condition::Clean => pool.put(&mut claim, slot),
+            Condition::Raw => pool.let_go(&mut claim, slot),
             Condition::Broken => pool.discard(&mut claim, slot, self.failover),
             condition => recover::spawn(claim, slot, condition, self.overdue, self.failover),
         }

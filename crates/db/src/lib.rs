@@ -8,7 +8,7 @@
 //! ```
 //!
 //! sqlx opens the connections and speaks to the server. Who may have one, and in what state, is decided here: a fair
-//! [gate](gate) of `connection_limit` permits, a [shelf](shelf) of idle connections, and a [lease](Lease) that only
+//! gate of `connection_limit` permits, a shelf of idle connections, and a [lease](Lease) that only
 //! gives back what is clean.
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
@@ -20,6 +20,7 @@ mod config;
 mod connect_error;
 mod dial;
 mod doctor;
+mod effect;
 mod endpoint;
 mod environment;
 mod error;

@@ -124,6 +124,10 @@ pub(crate) const TOLERATED: &[&str] = &[
     "single_use_connections",
 ];
 
+/// What to do about a session's settings behind a pooler.
+pub(crate) const THROUGH_PGBOUNCER: &str =
+    "PgBouncer does not pass it on; use `alter role … set …` instead";
+
 /// Why `DATABASE_URL` cannot be used. Contains keys and kinds, never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {

@@ -68,7 +68,7 @@ impl Pool {
             side: Side::default(),
             stats: Counted::new(),
             janitor: OnceLock::new(),
-            options: Mutex::new(Arc::new(config.options().clone())),
+            options: Mutex::new(Arc::new(config.options())),
             config,
         }))
     }
@@ -102,7 +102,7 @@ impl Pool {
         self.begin_with(TransactionOptions::default())
     }
 
-    /// A transaction with an isolation level, read-only or deferrable.
+    /// A transaction with an isolation level, or read-only.
     ///
     /// # Errors
     /// Those of [`Pool::begin`].
@@ -128,7 +128,7 @@ impl Pool {
     /// # Errors
     /// When the URL is not valid. Its pool settings are read but only its connection settings are used.
     pub fn set_url(&self, url: &str) -> Result<(), ConfigError> {
-        let options = Arc::new(Config::parse(url)?.options().clone());
+        let options = Arc::new(self.0.config.options_at(&Config::parse(url)?));
         *self
             .0
             .options

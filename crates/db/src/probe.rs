@@ -1,37 +1,67 @@
 //! The prober: while the database is away it dials, and nobody else does.
 
-use std::sync::Weak;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
+use crate::dial::Dialling;
 use crate::pool::Inner;
 
-/// Dials until the database is back: alone, and with growing pauses that no two instances share.
-pub(crate) async fn probe(pool: Weak<Inner>) {
-    let mut pause = Duration::from_millis(25);
-    loop {
-        tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
-        pause = (pause * 2).min(Duration::from_millis(120));
-        let Some(inner) = pool.upgrade() else { return };
-        if inner.gate.is_closed() || inner.shelf().outage.is_none() {
-            return;
-        }
-        // Where a dial usually takes milliseconds, one that has hung for half a second is better tried again.
-        let usual = inner
-            .stats
-            .usual_dial()
-            .map(|usual| (usual * 20).max(Duration::from_millis(500)));
-        let limit = [usual, inner.config.connect_timeout]
-            .into_iter()
-            .flatten()
-            .min();
-        let dialled = inner.dial(limit).await;
-        let done = dialled.is_ok();
-        match dialled {
-            Ok(slot) => inner.land(Ok(slot), None),
-            Err(error) => inner.failed(error),
-        }
-        if done {
-            return;
+/// The first pause between two dials, and the longest: at first a restart is waited for, later a person.
+const FIRST: Duration = Duration::from_millis(25);
+const SOON: Duration = Duration::from_millis(120);
+const LATE: Duration = Duration::from_millis(800);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A dial of the prober always ends.
+const LONGEST_DIAL: Duration = Duration::from_secs(5);
+
+/// Starts the prober; the shelf has noted that it runs.
+pub(crate) fn spawn_prober(pool: &Arc<Inner>) {
+    let probing = Probing(Arc::downgrade(pool));
+    tokio::spawn(async move { probing.run().await });
+}
+
+/// The shelf's note that the prober runs, taken back however it ends.
+struct Probing(Weak<Inner>);
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.shelf().probing = false;
         }
     }
+}
+
+impl Probing {
+    /// Dials until the database is back, with growing pauses that no two instances share.
+    async fn run(&self) {
+        let (since, mut pause, mut factor) = (Instant::now(), FIRST, 1);
+        loop {
+            tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+            pause = (pause * 2).min(if since.elapsed() < PATIENCE {
+                SOON
+            } else {
+                LATE
+            });
+            let Some(pool) = self.0.upgrade() else { return };
+            if pool.gate.is_closed() || pool.shelf().outage.is_none() {
+                return;
+            }
+            pool.shelf().dialling += 1;
+            let dialling = Dialling::counted(pool.clone());
+            let dialled = pool.dial(Some(limit(&pool, factor))).await;
+            factor = (factor * 2).min(64);
+            if dialling.land(dialled) {
+                return;
+            }
+        }
+    }
+}
+
+/// Where a dial usually takes milliseconds, one that has hung for half a second is better tried again, with more
+/// patience each time.
+fn limit(pool: &Inner, factor: u32) -> Duration {
+    let longest = pool.config.connect_timeout.unwrap_or(LONGEST_DIAL);
+    let usual = pool.stats.usual_dial().unwrap_or(longest);
+    ((usual * 20).max(Duration::from_millis(500)) * factor).min(longest)
 }

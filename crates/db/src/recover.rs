@@ -16,10 +16,6 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// How long a statement that nobody waits for may run on: most are nearly done, and cancelling has its price.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// `discard all` without `deallocate`: sqlx still counts on its prepared statements.
-const RESET: &str = "rollback; close all; set session authorization default; reset all; unlisten *; \
-                     select pg_advisory_unlock_all(); discard temp; discard sequences";
-
 /// Takes over an unclean connection with its permit.
 pub(crate) fn spawn(
     mut claim: Claim,
@@ -55,15 +51,20 @@ async fn settle(
     match drained {
         Ok(drained) => drained?,
         Err(_) => {
-            cancel(pool, slot.pid).await;
+            cancel(pool, slot.backend.as_deref()).await;
             // Also proves that the cancel request cannot hit the next caller: it was delivered before this answer.
             drain(&mut slot.connection).await?;
         }
     }
     match condition {
         Condition::InTransaction => slot.connection.execute("rollback").await.map(drop),
-        Condition::Changed => slot.connection.execute(RESET).await.map(drop),
-        Condition::Clean | Condition::Unsettled | Condition::Broken => Ok(()),
+        Condition::Changed => {
+            slot.connection.execute("rollback").await?;
+            // Before the server forgets them, so that sqlx does.
+            slot.connection.clear_cached_statements().await?;
+            slot.connection.execute("discard all").await.map(drop)
+        }
+        Condition::Clean | Condition::Unsettled | Condition::Raw | Condition::Broken => Ok(()),
     }
 }
 
@@ -79,10 +80,14 @@ async fn drain(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 /// Asks the server to stop what the connection runs. Best effort: the deadline covers what it does not.
-async fn cancel(pool: &Inner, pid: Option<i32>) {
-    let Some(pid) = pid else { return };
-    let sql = AssertSqlSafe(format!("select pg_cancel_backend({pid})")).into_sql_str();
-    if let Err(error) = pool.side.run(pool, Some(sql)).await {
+async fn cancel(pool: &Inner, backend: Option<&str>) {
+    let Some(backend) = backend else { return };
+    let sql = format!("select pg_cancel_backend(pid) from pg_stat_activity where {backend}");
+    if let Err(error) = pool
+        .side
+        .run(pool, Some(AssertSqlSafe(sql).into_sql_str()))
+        .await
+    {
         tracing::debug!("a statement could not be cancelled: {error}");
     }
 }

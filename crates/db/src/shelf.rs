@@ -13,8 +13,8 @@ use crate::connect_error::ConnectError;
 /// An open connection.
 pub(crate) struct Slot {
     pub(crate) connection: PgConnection,
-    /// The server's process, by which a statement is cancelled. `None` behind a pooler.
-    pub(crate) pid: Option<i32>,
+    /// The condition by which `pg_stat_activity` knows this session and no other. `None` behind a pooler.
+    pub(crate) backend: Option<Arc<str>>,
     /// Connections older than the shelf's generation are closed instead of reused.
     pub(crate) generation: u64,
     pub(crate) expires: Option<Instant>,
@@ -46,7 +46,7 @@ pub(crate) struct Holder {
     /// What it runs or ran last.
     pub(crate) sql: Option<SqlStr>,
     pub(crate) task: Option<task::Id>,
-    pub(crate) pid: Option<i32>,
+    pub(crate) backend: Option<Arc<str>>,
     pub(crate) reported: bool,
 }
 
@@ -97,7 +97,13 @@ pub(crate) struct Shelf {
     pub(crate) hungry: u32,
     pub(crate) generation: u64,
     pub(crate) outage: Option<Outage>,
+    /// Whether the prober runs.
+    pub(crate) probing: bool,
+    /// When a nesting task was last warned of.
+    warned: Option<Instant>,
     breaks: (u32, Option<Instant>),
+    /// When a connection last came back in good health.
+    pub(crate) came_back: Option<Instant>,
     /// Holders that took their connection by `acquire` or `begin`.
     explicit: u32,
 }
@@ -112,6 +118,11 @@ impl Shelf {
         self.idle.len() as u32 + self.in_use() + self.dialling
     }
 
+    /// Whether a caller waits for whom no dial is on its way: what has just gone makes room for one.
+    pub(crate) fn stranded(&self) -> bool {
+        self.hungry > self.dialling
+    }
+
     pub(crate) fn take(&mut self, origin: &Origin, now: Instant) -> Option<(Slot, usize)> {
         let slot = self.idle.pop()?;
         let explicit = matches!(origin, Origin::Code(_));
@@ -121,7 +132,7 @@ impl Shelf {
             since: now,
             sql: None,
             task: explicit.then(task::try_id).flatten(),
-            pid: slot.pid,
+            backend: slot.backend.clone(),
             reported: false,
         };
         let seat = self.free.pop().unwrap_or_else(|| {
@@ -140,6 +151,15 @@ impl Shelf {
         match &self.outage {
             // The server is full, not gone: a connection of our own may still come, or come back.
             Some(outage) if outage.error.is_transient() && self.total() > 0 => Next::Wait,
+            // New ones fail but ours are at work: one of them will do.
+            Some(_)
+                if self.in_use() > 0
+                    && self
+                        .came_back
+                        .is_some_and(|at| at.elapsed() < Duration::from_secs(1)) =>
+            {
+                Next::Wait
+            }
             Some(outage) => Next::Fail(outage.error.clone()),
             None if self.dialling < self.hungry && self.total() < limit => {
                 self.dialling += 1;
@@ -170,14 +190,27 @@ impl Shelf {
         self.seats.iter_mut().flatten()
     }
 
-    /// What this task already holds and only its own code gives back, if anything.
-    pub(crate) fn held_by_this_task(&self) -> Option<String> {
+    /// What this task already holds and only its own code gives back, if anything, and whether that is worth a line in
+    /// the log, which is so once a second.
+    pub(crate) fn held_by_this_task(&mut self) -> Option<(String, bool)> {
         if self.explicit == 0 {
             return None;
         }
         let id = Some(task::try_id()?);
         let mine = |holder: &&Holder| holder.task == id && matches!(holder.origin, Origin::Code(_));
-        self.seats.iter().flatten().find(mine).map(Holder::describe)
+        let held = self
+            .seats
+            .iter()
+            .flatten()
+            .find(mine)
+            .map(Holder::describe)?;
+        let quiet = self
+            .warned
+            .is_some_and(|at| at.elapsed() < Duration::from_secs(1));
+        if !quiet {
+            self.warned = Some(Instant::now());
+        }
+        Some((held, !quiet))
     }
 
     /// A connection broke. Its neighbours are asked for a sign of life before their next use; after three within a

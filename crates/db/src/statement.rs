@@ -6,28 +6,18 @@ use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement};
 use sqlx::{Connection, Either, Execute, Executor, Postgres, SqlStr};
 use tokio::time::timeout;
 
+use crate::effect::Effect;
 use crate::error::{Error, is_stale_plan};
 use crate::lease::{Condition, Lease};
 use crate::watch::Watch;
 
 pub(crate) type Step = Either<PgQueryResult, PgRow>;
 
-/// What a statement leaves behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// Nothing but rows.
-    None,
-    /// Something that ends with its transaction.
-    Transaction,
-    /// Perhaps a setting, a lock, a listener or an open transaction.
-    Session,
-}
-
 /// A statement taken out of sqlx's query, so that it can be looked at and run a second time.
 #[derive(Clone)]
 pub(crate) struct Statement {
     pub(crate) sql: SqlStr,
-    arguments: Option<PgArguments>,
+    pub(crate) arguments: Option<PgArguments>,
     prepared: Option<PgStatement>,
     persistent: bool,
 }
@@ -52,38 +42,11 @@ impl Statement {
         })
     }
 
-    /// Judged by its first words. Unprepared SQL may be several statements; then nothing is known about it.
-    pub(crate) fn effect(&self) -> Effect {
-        const HARMLESS: [&str; 8] = [
-            "select", "insert", "update", "delete", "with", "merge", "values", "table",
-        ];
-        const SCOPED: [&str; 3] = ["savepoint", "release", "lock"];
-        let mut words = self
-            .sql
-            .as_str()
-            .split(|c: char| !c.is_ascii_alphabetic())
-            .filter(|word| !word.is_empty());
-        let (first, second) = (
-            words.next().unwrap_or_default(),
-            words.next().unwrap_or_default(),
-        );
-        let is =
-            |word: &str, names: &[&str]| names.iter().any(|name| word.eq_ignore_ascii_case(name));
-        let scoped = is(first, &SCOPED)
-            || (is(first, &["set"]) && is(second, &["local", "transaction", "constraints"]))
-            || (is(first, &["rollback"]) && is(second, &["to"]));
-        let several = || {
-            self.sql
-                .as_str()
-                .trim_end()
-                .trim_end_matches(';')
-                .contains(';')
-        };
-        match self.arguments {
-            None if several() => Effect::Session,
-            _ if is(first, &HARMLESS) => Effect::None,
-            _ if scoped => Effect::Transaction,
-            _ => Effect::Session,
+    /// The same once more, without what an earlier `prepare` learnt about its columns.
+    fn anew(&self) -> Self {
+        Self {
+            prepared: None,
+            ..self.clone()
         }
     }
 }
@@ -117,8 +80,8 @@ impl Lease {
         let statement = statement.named(pool.config.pgbouncer);
         let mut watch = Watch::new(&pool, &statement.sql);
         // Inside a transaction the failure has ended it already; outside, nothing has happened yet.
-        let again = self.transaction.is_none().then(|| statement.clone());
-        let before = self.condition();
+        let again = self.transaction.is_none().then(|| statement.anew());
+        let before = self.condition;
         let mut result = self.once(statement, &mut watch, &mut each).await;
         if let (Err(error), Some(statement)) = (&result, again)
             && is_stale_plan(error)
@@ -141,7 +104,7 @@ impl Lease {
     ) -> Result<(), sqlx::Error> {
         let limit = watch.pool.config.socket_timeout;
         let effect = statement.effect();
-        let before = self.started(&statement.sql);
+        let before = self.started(&statement.sql, effect);
         let rows = async {
             let mut steps = self.connection().fetch_many(statement);
             while let Some(step) = steps.try_next().await? {
@@ -155,7 +118,7 @@ impl Lease {
             Some(limit) => match timeout(limit, rows).await {
                 Ok(result) => result,
                 Err(_) => {
-                    self.overdue();
+                    self.overdue = true;
                     return Err(Error::StatementTimeout(limit).into());
                 }
             },
@@ -189,9 +152,9 @@ pub(crate) fn stream<'e>(
         while let Some(current) = statement.take() {
             let current = current.named(pool.config.pgbouncer);
             let mut watch = Watch::new(&pool, &current.sql);
-            let again = lease.transaction.is_none().then(|| current.clone());
+            let again = lease.transaction.is_none().then(|| current.anew());
             let effect = current.effect();
-            let before = lease.started(&current.sql);
+            let before = lease.started(&current.sql, effect);
             let failed = {
                 let mut steps = lease.connection().fetch_many(current);
                 loop {
@@ -205,12 +168,15 @@ pub(crate) fn stream<'e>(
                     }
                 }
             };
-            if let Some(Error::StatementTimeout(_)) = &failed {
-                lease.overdue();
-            }
+            let overdue = matches!(failed, Some(Error::StatementTimeout(_)));
             let failed = failed.map(sqlx::Error::from);
             watch.ended(failed.as_ref());
-            lease.ended(before, effect, failed.as_ref().map_or(Ok(()), Err));
+            if overdue {
+                // Still marked: it is cancelled and the connection made fit.
+                lease.overdue = true;
+            } else {
+                lease.ended(before, effect, failed.as_ref().map_or(Ok(()), Err));
+            }
             if let Some(error) = failed {
                 if !is_stale_plan(&error) || watch.rows > 0 || again.is_none() {
                     Err(error)?;

@@ -58,7 +58,7 @@ impl Transaction {
         mut lease: Lease,
         options: TransactionOptions,
     ) -> Result<Self, Error> {
-        lease.enter_transaction();
+        lease.enter_transaction(options.read_only);
         control(&mut lease, options.begin()).await?;
         Ok(Self { lease })
     }
@@ -69,7 +69,9 @@ impl Transaction {
     /// [`Error::TransactionFailed`] when a statement in it had failed, which PostgreSQL answers with a silent
     /// rollback; [`Error::CommitUnknown`] when the answer was lost; a deferred constraint's error.
     pub async fn commit(mut self) -> Result<(), Error> {
-        if let Some(failed) = self.failure() {
+        let raw = (self.lease.condition >= crate::lease::Condition::Raw)
+            .then(|| "a statement on the raw connection failed".to_owned());
+        if let Some(failed) = self.failure().or(raw) {
             // A rollback to a savepoint may have saved the transaction: only the server knows.
             if control(&mut self.lease, "select 1").await.is_err() {
                 self.rollback().await?;
@@ -121,7 +123,7 @@ impl DerefMut for Transaction {
 
 /// Sends one of the transaction's own statements, which leave no mark of their own on the session.
 async fn control(lease: &mut Lease, sql: &'static str) -> Result<(), Error> {
-    let before = lease.started(&SqlStr::from_static(sql));
+    let before = lease.started(&SqlStr::from_static(sql), crate::effect::Effect::None);
     let limit = lease.claim().pool.config.socket_timeout;
     let answer = lease.connection().execute(sqlx::raw_sql(sql));
     let result = match limit {
@@ -129,14 +131,14 @@ async fn control(lease: &mut Lease, sql: &'static str) -> Result<(), Error> {
         Some(limit) => match tokio::time::timeout(limit, answer).await {
             Ok(result) => result,
             Err(_) => {
-                lease.overdue();
+                lease.overdue = true;
                 return Err(Error::StatementTimeout(limit));
             }
         },
     };
     lease.ended(
         before,
-        crate::statement::Effect::None,
+        crate::effect::Effect::None,
         result.as_ref().map(drop),
     );
     result.map(drop).map_err(Error::from)
@@ -172,6 +174,7 @@ impl Pool {
             let error = match result {
                 Ok(value) => match transaction.commit().await {
                     Ok(()) => return Ok(value),
+                    Err(error @ Error::CommitUnknown(_)) => return Err(error.into()),
                     Err(error) => {
                         conflict |= matches!(&error, Error::Sqlx(error) if is_conflict(error));
                         error.into()
