@@ -68,7 +68,29 @@ impl Statement {
 
     /// Whether it calls something that outlives it, as far as its text tells.
     fn lasts(&self) -> bool {
-        const LASTING: [&str; 3] = ["set_config", "advisory_lock", "into temp"];
-        LASTING.iter().any(|name| self.sql.as_str().contains(name))
+        let sql = self.sql.as_str();
+        let bytes = sql.as_bytes();
+        let around = |at: usize, before: &str, after: &str| {
+            let starts = bytes.get(at.saturating_sub(before.len())..at);
+            let ends = bytes.get(at + 1..at + 1 + after.len());
+            starts.is_some_and(|part| part.eq_ignore_ascii_case(before.as_bytes()))
+                && ends.is_some_and(|part| part.eq_ignore_ascii_case(after.as_bytes()))
+        };
+        // By their underscores, which are few: this runs for every statement.
+        let calls = |(at, _)| around(at, "set", "config") || around(at, "advisory", "lock");
+        let mut words = sql.split_ascii_whitespace();
+        sql.match_indices('_').any(calls)
+            || words.any(|word| word.eq_ignore_ascii_case("into"))
+                && words.next().is_some_and(is_temporary)
     }
+}
+
+/// Whether a table after `into` ends with its session.
+fn is_temporary(word: &str) -> bool {
+    ["temp", "temporary"]
+        .iter()
+        .any(|temp| word.eq_ignore_ascii_case(temp))
+        || word
+            .get(..7)
+            .is_some_and(|schema| schema.eq_ignore_ascii_case("pg_temp"))
 }

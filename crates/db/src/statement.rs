@@ -18,7 +18,6 @@ pub(crate) type Step = Either<PgQueryResult, PgRow>;
 pub(crate) struct Statement {
     pub(crate) sql: SqlStr,
     pub(crate) arguments: Option<PgArguments>,
-    prepared: Option<PgStatement>,
     persistent: bool,
 }
 
@@ -33,21 +32,12 @@ impl Statement {
 
     pub(crate) fn new<'q>(mut query: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
         let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
-        let (prepared, persistent) = (query.statement().cloned(), query.persistent());
+        let persistent = query.persistent();
         Ok(Self {
             sql: query.sql(),
             arguments,
-            prepared,
             persistent,
         })
-    }
-
-    /// The same once more, without what an earlier `prepare` learnt about its columns.
-    fn anew(&self) -> Self {
-        Self {
-            prepared: None,
-            ..self.clone()
-        }
     }
 }
 
@@ -57,7 +47,8 @@ impl Execute<'_, Postgres> for Statement {
     }
 
     fn statement(&self) -> Option<&PgStatement> {
-        self.prepared.as_ref()
+        // What an earlier `prepare` learnt may be out of date, and each connection keeps its own.
+        None
     }
 
     fn take_arguments(&mut self) -> Result<Option<PgArguments>, sqlx::error::BoxDynError> {
@@ -80,7 +71,7 @@ impl Lease {
         let statement = statement.named(pool.config.pgbouncer);
         let mut watch = Watch::new(&pool, &statement.sql);
         // Inside a transaction the failure has ended it already; outside, nothing has happened yet.
-        let again = self.transaction.is_none().then(|| statement.anew());
+        let again = self.transaction.is_none().then(|| statement.clone());
         let before = self.condition;
         let mut result = self.once(statement, &mut watch, &mut each).await;
         if let (Err(error), Some(statement)) = (&result, again)
@@ -152,7 +143,7 @@ pub(crate) fn stream<'e>(
         while let Some(current) = statement.take() {
             let current = current.named(pool.config.pgbouncer);
             let mut watch = Watch::new(&pool, &current.sql);
-            let again = lease.transaction.is_none().then(|| current.anew());
+            let again = lease.transaction.is_none().then(|| current.clone());
             let effect = current.effect();
             let before = lease.started(&current.sql, effect);
             let failed = {

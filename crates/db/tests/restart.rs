@@ -38,11 +38,12 @@ async fn twenty_crashes_are_each_overcome_within_a_second() {
     until("it runs", async || served.load(Relaxed) > 100).await;
     let mut recoveries = Vec::new();
     for _ in 0..20 {
+        let usual = served_in(&served, Duration::from_millis(250)).await / 5;
         server.restart(Stop::Immediate).expect("a restart");
-        let (up, before) = (Instant::now(), served.load(Relaxed));
-        // All eight are at work again, several times over.
-        until("all are served", async || {
-            served.load(Relaxed) > before + 40
+        let up = Instant::now();
+        // 95 % of the throughput before, in a window of a fifth of that time.
+        until("it serves as before", async || {
+            served_in(&served, Duration::from_millis(50)).await * 100 >= usual * 95
         })
         .await;
         recoveries.push(up.elapsed());
@@ -52,7 +53,17 @@ async fn twenty_crashes_are_each_overcome_within_a_second() {
         task.await.expect("no panic");
     }
     recoveries.sort();
-    println!("recovered after {recoveries:?}");
+    println!(
+        "recovered after {recoveries:?}, median {:?}",
+        recoveries[10]
+    );
     assert!(recoveries[19] < Duration::from_secs(1), "{recoveries:?}");
     settled(&pool).await;
+}
+
+/// How many statements are served in this time.
+async fn served_in(served: &AtomicU64, time: Duration) -> u64 {
+    let before = served.load(Relaxed);
+    tokio::time::sleep(time).await;
+    served.load(Relaxed) - before
 }

@@ -22,8 +22,9 @@ struct Tally {
 
 /// One piece of work whose answer only it can know.
 async fn work(pool: &Pool, secret: i64) -> Result<(), Error> {
-    match fastrand::u8(0..6) {
-        0 | 1 => {
+    // What changes the session is rare, because it is made fit with three round trips more.
+    match fastrand::u8(0..62) {
+        0..20 => {
             let (answer, open): (i64, bool) = sqlx::query_as("select $1::int8, exists (select from pg_locks where pid = pg_backend_pid() and locktype = 'advisory')")
                 .bind(secret)
                 .fetch_one(pool)
@@ -34,7 +35,7 @@ async fn work(pool: &Pool, secret: i64) -> Result<(), Error> {
                 "inside somebody else's transaction, or with its locks"
             );
         }
-        2 => {
+        20..30 => {
             let rows: Vec<i64> =
                 sqlx::query_scalar::<_, i64>("select $1::int8 + n from generate_series(1, 50) n")
                     .bind(secret)
@@ -43,7 +44,7 @@ async fn work(pool: &Pool, secret: i64) -> Result<(), Error> {
                     .await?;
             assert_eq!(rows, (1..=50).map(|n| secret + n).collect::<Vec<_>>());
         }
-        3 => {
+        30..40 => {
             let mut tx = pool.begin().await?;
             sqlx::query("select pg_advisory_xact_lock(1000 + $1 % 1000)")
                 .bind(secret)
@@ -56,15 +57,28 @@ async fn work(pool: &Pool, secret: i64) -> Result<(), Error> {
             assert_eq!(answer, secret);
             tx.commit().await?;
         }
-        4 => {
+        40..50 => {
             let mut lease = pool.acquire().await?;
+            let mut last = String::new();
             for n in 0..3 {
-                let answer: i64 = sqlx::query_scalar("select $1::int8")
-                    .bind(secret + n)
-                    .fetch_one(&mut lease)
-                    .await?;
+                let (answer, name, time): (i64, String, String) = sqlx::query_as(
+                    "select $1::int8, current_setting('application_name'), now()::text",
+                )
+                .bind(secret + n)
+                .fetch_one(&mut lease)
+                .await?;
                 assert_eq!(answer, secret + n);
+                assert_ne!(name, "poisoned", "somebody else's setting");
+                // `now()` is the time when the transaction began.
+                assert_ne!(time, last, "inside somebody else's transaction");
+                last = time;
             }
+        }
+        50 => {
+            pool.execute("begin").await?;
+        }
+        51 => {
+            pool.execute("set application_name = 'poisoned'").await?;
         }
         _ => {
             let error = Error::from(
