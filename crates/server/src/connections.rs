@@ -35,6 +35,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// answer, with `Connection: close`.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// After the signal, handshakes that had begun get this long to end: a round trip and some.
+const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
+
 /// The pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -63,6 +66,11 @@ pub(crate) async fn serve(
 
     let deadline = Instant::now() + limit;
     draining.send_replace(true);
+    if let Err(error) = backlog::shut(&listener) {
+        tracing::warn!(%error, "a connection that comes while the listener closes may be lost: {error}");
+    }
+    let handshakes = sleep(LAST_HANDSHAKES.min(limit));
+    let drained = accept(&listener, &app, &drain, &mut connections, handshakes).await;
     let waiting = backlog::close(listener).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot read the listener's last connections: {error}");
         Vec::new()
@@ -70,21 +78,23 @@ pub(crate) async fn serve(
     for stream in waiting {
         connections.spawn(connection(stream, app.clone(), drain.clone()));
     }
-    finish(connections, deadline).await
+    finish(connections, drained, deadline).await
 }
 
+/// Accepts connections until `end`, and returns how many ended meanwhile.
 async fn accept(
     listener: &TcpListener,
     app: &Router,
     drain: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
-    shutdown: impl Future<Output = ()>,
-) {
-    let mut shutdown = pin!(shutdown);
+    end: impl Future<Output = ()>,
+) -> usize {
+    let mut end = pin!(end);
+    let mut ended = 0;
     loop {
         tokio::select! {
-            () = &mut shutdown => return,
-            Some(_) = connections.join_next() => {}
+            () = &mut end => return ended,
+            Some(_) = connections.join_next() => ended += 1,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     connections.spawn(connection(stream, app.clone(), drain.clone()));
@@ -99,8 +109,7 @@ async fn accept(
     }
 }
 
-async fn finish(mut connections: JoinSet<()>, deadline: Instant) -> Stopped {
-    let mut drained = 0;
+async fn finish(mut connections: JoinSet<()>, mut drained: usize, deadline: Instant) -> Stopped {
     loop {
         tokio::select! {
             joined = connections.join_next() => match joined {
