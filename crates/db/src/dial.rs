@@ -8,6 +8,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::alarm::Alarm;
 use crate::claim::Claim;
 use crate::config::Config;
 use crate::connect_error::ConnectError;
@@ -170,6 +171,7 @@ impl Inner {
             expires,
             idle_since: now,
             suspect: false,
+            alarm: Alarm::default(),
         })
     }
 

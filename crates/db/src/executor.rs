@@ -187,12 +187,11 @@ impl Lease {
     ) -> Result<PgStatement, sqlx::Error> {
         let before = self.started(&sql, crate::effect::Effect::None);
         let limit = self.claim().pool.config.socket_timeout;
-        let result = match limit {
-            None => self.connection().prepare_with(sql, types).await,
-            Some(limit) => tokio::time::timeout(limit, self.connection().prepare_with(sql, types))
-                .await
-                .unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into())),
-        };
+        let (connection, alarm) = self.parts();
+        let result = alarm
+            .within(limit, connection.prepare_with(sql, types))
+            .await
+            .unwrap_or_else(|error| Err(error.into()));
         self.ended(
             before,
             crate::effect::Effect::None,

@@ -9,11 +9,11 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, SqlStr};
-use tokio::time::timeout;
 
+use crate::alarm::Alarm;
 use crate::claim::Claim;
 use crate::effect::Effect;
-use crate::error::{Error, is_broken, is_conflict, is_failover};
+use crate::error::{is_broken, is_conflict, is_failover};
 use crate::recover;
 use crate::shelf::{Origin, Slot};
 
@@ -90,13 +90,16 @@ impl Lease {
         clippy::expect_used,
         reason = "`held` is taken only by `drop` and `discard`, which consume the lease"
     )]
-    pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        &mut self
+    pub(crate) fn parts(&mut self) -> (&mut PgConnection, &mut Alarm) {
+        let (slot, _) = self
             .held
             .as_mut()
-            .expect("a lease holds its connection until it ends")
-            .0
-            .connection
+            .expect("a lease holds its connection until it ends");
+        (&mut slot.connection, &mut slot.alarm)
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        self.parts().0
     }
 
     #[expect(
@@ -188,8 +191,9 @@ impl Lease {
     /// One round trip within `limit`.
     pub(crate) async fn ping(&mut self, limit: Duration) -> Result<(), sqlx::Error> {
         let before = self.mark(Effect::None);
-        let answer = timeout(limit, self.connection().ping()).await;
-        let result = answer.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
+        let (connection, alarm) = self.parts();
+        let answer = alarm.within(Some(limit), connection.ping()).await;
+        let result = answer.unwrap_or_else(|error| Err(error.into()));
         self.ended(before, Effect::None, result.as_ref().copied());
         result
     }

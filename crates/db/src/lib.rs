@@ -13,6 +13,7 @@
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+mod alarm;
 mod checkout;
 mod claim;
 mod close;

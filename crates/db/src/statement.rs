@@ -1,11 +1,13 @@
 //! One statement on one lease: sent, timed, healed when a table changed under it, and told about when it was slow.
 
+use std::time::Duration;
+
 use futures_core::stream::BoxStream;
 use futures_util::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement};
 use sqlx::{Connection, Either, Execute, Executor, Postgres, SqlStr};
-use tokio::time::timeout;
 
+use crate::alarm::Alarm;
 use crate::effect::Effect;
 use crate::error::{Error, is_stale_plan};
 use crate::lease::{Condition, Lease};
@@ -96,23 +98,21 @@ impl Lease {
         let limit = watch.pool.config.socket_timeout;
         let effect = statement.effect();
         let before = self.started(&statement.sql, effect);
+        let (connection, alarm) = self.parts();
         let rows = async {
-            let mut steps = self.connection().fetch_many(statement);
+            let mut steps = connection.fetch_many(statement);
             while let Some(step) = steps.try_next().await? {
                 watch.saw(&step);
                 each(step);
             }
             Ok(())
         };
-        let result = match limit {
-            None => rows.await,
-            Some(limit) => match timeout(limit, rows).await {
-                Ok(result) => result,
-                Err(_) => {
-                    self.overdue = true;
-                    return Err(Error::StatementTimeout(limit).into());
-                }
-            },
+        let result = match alarm.within(limit, rows).await {
+            Ok(result) => result,
+            Err(error) => {
+                self.overdue = true;
+                return Err(error.into());
+            }
         };
         self.ended(before, effect, result.as_ref().copied());
         result
@@ -147,9 +147,10 @@ pub(crate) fn stream<'e>(
             let effect = current.effect();
             let before = lease.started(&current.sql, effect);
             let failed = {
-                let mut steps = lease.connection().fetch_many(current);
+                let (connection, alarm) = lease.parts();
+                let mut steps = connection.fetch_many(current);
                 loop {
-                    match next(&mut steps, pool.config.socket_timeout).await {
+                    match next(&mut steps, alarm, pool.config.socket_timeout).await {
                         Ok(Some(step)) => {
                             watch.saw(&step);
                             yield step;
@@ -181,12 +182,8 @@ pub(crate) fn stream<'e>(
 
 async fn next(
     steps: &mut BoxStream<'_, Result<Step, sqlx::Error>>,
-    limit: Option<std::time::Duration>,
+    alarm: &mut Alarm,
+    limit: Option<Duration>,
 ) -> Result<Option<Step>, Error> {
-    match limit {
-        None => Ok(steps.try_next().await?),
-        Some(limit) => Ok(timeout(limit, steps.try_next())
-            .await
-            .map_err(|_| Error::StatementTimeout(limit))??),
-    }
+    Ok(alarm.within(limit, steps.try_next()).await??)
 }

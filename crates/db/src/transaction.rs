@@ -125,16 +125,14 @@ impl DerefMut for Transaction {
 async fn control(lease: &mut Lease, sql: &'static str) -> Result<(), Error> {
     let before = lease.started(&SqlStr::from_static(sql), crate::effect::Effect::None);
     let limit = lease.claim().pool.config.socket_timeout;
-    let answer = lease.connection().execute(sqlx::raw_sql(sql));
-    let result = match limit {
-        None => answer.await,
-        Some(limit) => match tokio::time::timeout(limit, answer).await {
-            Ok(result) => result,
-            Err(_) => {
-                lease.overdue = true;
-                return Err(Error::StatementTimeout(limit));
-            }
-        },
+    let (connection, alarm) = lease.parts();
+    let answer = connection.execute(sqlx::raw_sql(sql));
+    let result = match alarm.within(limit, answer).await {
+        Ok(result) => result,
+        Err(error) => {
+            lease.overdue = true;
+            return Err(error);
+        }
     };
     lease.ended(
         before,
