@@ -26,7 +26,12 @@ fn migrator() -> Migrator {
         )
     };
     Migrator::with_migrations(vec![
-        migration(1, "create table thing (id int)", false),
+        // Slow enough that every instance waits for the first before the index is built.
+        migration(
+            1,
+            "create table thing (id int); select pg_sleep(0.5)",
+            false,
+        ),
         migration(2, "create index concurrently thing_id on thing (id)", true),
     ])
 }
