@@ -7,7 +7,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
-use crate::endpoint::{quote_identifier, refuse_session, server, session, tls};
+use crate::endpoint::{at, quote_identifier, refuse_session, server, session, tls};
 use crate::environment::url_from_env;
 use crate::parameters::{ConfigError, THROUGH_PGBOUNCER};
 use crate::query::Parameters;
@@ -47,6 +47,8 @@ pub struct Config {
     pub pgbouncer: bool,
     /// Where the server is and how the connection is secured.
     endpoint: PgConnectOptions,
+    /// The files that secure it, by the parameter that names them.
+    pub(crate) tls_files: Vec<(&'static str, String)>,
     /// `search_path` and whatever `options` sets.
     pub(crate) session: Vec<(String, String)>,
     from_env: bool,
@@ -105,6 +107,7 @@ impl Config {
             idle_in_transaction_session_timeout: seconds(10),
             pgbouncer: false,
             endpoint,
+            tls_files: Vec::new(),
             session: Vec::new(),
             from_env: false,
         }
@@ -162,10 +165,7 @@ impl Config {
     fn read_connection(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
         let mut options = self.endpoint.clone().disable_statement_logging();
         if let Some(host) = given.text("host") {
-            options = match host.starts_with('/') {
-                true => options.socket(host),
-                false => options.host(&host),
-            };
+            options = at(options, &host);
         }
         if let Some(name) = given.text("application_name") {
             options = options.application_name(&name);
@@ -174,7 +174,7 @@ impl Config {
         let mut cache = 100;
         given.number("statement_cache_size", 0..=100_000, &mut cache)?;
         options = options.statement_cache_capacity(cache.max(1) as usize);
-        self.endpoint = tls(given, options)?;
+        self.endpoint = tls(given, options, &mut self.tls_files)?;
         if let Some(schema) = given.text("schema") {
             self.session
                 .push(("search_path".to_owned(), quote_identifier(&schema)));

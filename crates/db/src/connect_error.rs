@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use crate::config::Config;
 
@@ -37,17 +37,8 @@ impl ConnectError {
             (_, "57P03") => {
                 format!("Database server at `{address}` is starting up or shutting down")
             }
-            (sqlx::Error::Tls(_), _) => format!(
-                "Error opening a TLS connection to `{address}`: {source}; check sslmode and sslrootcert"
-            ),
-            (sqlx::Error::Io(io), _) if io.kind() == ErrorKind::TimedOut => {
-                format!(
-                    "Can't reach database server at `{address}`: no answer within connect_timeout"
-                )
-            }
-            (sqlx::Error::Io(io), _) => {
-                format!("Can't reach database server at `{address}`: {io}; is it running there?")
-            }
+            (sqlx::Error::Tls(error), _) => tls(&address, error),
+            (sqlx::Error::Io(error), _) => io(config, error),
             _ => format!("Can't connect to `{address}`: {source}"),
         };
         Self { message, source }
@@ -84,5 +75,33 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
+    }
+}
+
+fn tls(address: &str, error: impl fmt::Display) -> String {
+    format!(
+        "Error opening a TLS connection to `{address}`: {error}; check sslmode, sslrootcert and sslcert"
+    )
+}
+
+/// Not all that sqlx calls an I/O error is the network's: it reads the files of TLS, and passes on what rustls finds
+/// wrong with a certificate as invalid data.
+fn io(config: &Config, error: &io::Error) -> String {
+    let address = config.address();
+    let fails = |path: &String| std::fs::read(path).is_err_and(|e| e.kind() == error.kind());
+    match error.kind() {
+        ErrorKind::TimedOut => {
+            format!("Can't reach database server at `{address}`: no answer within connect_timeout")
+        }
+        ErrorKind::InvalidData => tls(&address, error),
+        _ => match config.tls_files.iter().find(|(_, path)| fails(path)) {
+            // Without the path: somebody may have put the key itself there.
+            Some((key, _)) => format!(
+                "Error opening a TLS connection to `{address}`: the file that {key} names cannot be read: {error}"
+            ),
+            None => {
+                format!("Can't reach database server at `{address}`: {error}; is it running there?")
+            }
+        },
     }
 }

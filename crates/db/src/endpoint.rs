@@ -31,15 +31,23 @@ pub(crate) fn server(url: &Url) -> Result<PgConnectOptions, ConfigError> {
     }
     Ok(match host.trim_start_matches('[').trim_end_matches(']') {
         "" => options.host("localhost"),
-        folder if folder.starts_with('/') => options.socket(folder),
-        host => options.host(host),
+        host => at(options, host),
     })
 }
 
-/// Prisma's TLS parameters, and libpq's where they do not clash.
+/// A host, or the folder of a unix socket.
+pub(crate) fn at(options: PgConnectOptions, host: &str) -> PgConnectOptions {
+    match host.starts_with('/') {
+        true => options.socket(host),
+        false => options.host(host),
+    }
+}
+
+/// Prisma's TLS parameters, and libpq's where they do not clash; `files` gets those that name one.
 pub(crate) fn tls(
     given: &mut Parameters,
     mut options: PgConnectOptions,
+    files: &mut Vec<(&'static str, String)>,
 ) -> Result<PgConnectOptions, ConfigError> {
     let modes = [
         ("disable", PgSslMode::Disable),
@@ -62,10 +70,15 @@ pub(crate) fn tls(
         _ if strict => PgSslMode::VerifyFull,
         mode => mode,
     });
-    if let Some(path) = given.text("sslrootcert") {
+    let mut file = |key| {
+        let path = given.text(key)?;
+        files.push((key, path.clone()));
+        Some(path)
+    };
+    if let Some(path) = file("sslrootcert") {
         options = options.ssl_root_cert(path);
     }
-    match (given.text("sslcert"), given.text("sslkey")) {
+    match (file("sslcert"), file("sslkey")) {
         (Some(certificate), Some(key)) => {
             Ok(options.ssl_client_cert(certificate).ssl_client_key(key))
         }

@@ -9,14 +9,7 @@ use futures_util::future::join_all;
 use local_postgres::{Cluster, Stop};
 use sqlx::Executor;
 use support::proxy::Proxy;
-use support::{plain_with, pool_at, settled, until};
-
-fn connect_error(error: Error) -> String {
-    match error {
-        Error::Connect(error) => error.to_string(),
-        other => panic!("{other:?}"),
-    }
-}
+use support::{connect_error, failure, plain_with, pool_at, settled, until};
 
 /// sqlx's own pool of three that live for two seconds.
 #[expect(clippy::disallowed_methods, reason = "the comparison is the point")]
@@ -29,20 +22,6 @@ async fn plain_aged(url: &str) -> sqlx::PgPool {
         .connect(url)
         .await
         .expect("a connection")
-}
-
-async fn failure(url: &str, parameters: &str) -> String {
-    let started = Instant::now();
-    let error = pool_at(url, parameters)
-        .acquire()
-        .await
-        .expect_err("no connection");
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "within connect_timeout"
-    );
-    assert!(error.is_unavailable());
-    connect_error(error)
 }
 
 // 1.3, peers 2: sqlx's own pool says "pool timed out" for a port where nobody listens

@@ -6,7 +6,7 @@ pub(crate) mod proxy;
 
 use std::time::{Duration, Instant};
 
-use db::{Config, Pool};
+use db::{Config, Error, Pool};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
@@ -19,6 +19,29 @@ pub(crate) fn pool(parameters: &str) -> Pool {
 pub(crate) fn pool_at(url: &str, parameters: &str) -> Pool {
     let separator = if url.contains('?') { '&' } else { '?' };
     Pool::new(Config::parse(&format!("{url}{separator}{parameters}")).expect("a valid URL"))
+}
+
+/// What an error says that has to be the dial's, not a pool timeout.
+pub(crate) fn connect_error(error: Error) -> String {
+    match error {
+        Error::Connect(error) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What the caller of a pool is told that cannot open a connection.
+pub(crate) async fn failure(url: &str, parameters: &str) -> String {
+    let started = Instant::now();
+    let error = pool_at(url, parameters)
+        .acquire()
+        .await
+        .expect_err("no connection");
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "within connect_timeout"
+    );
+    assert!(error.is_unavailable());
+    connect_error(error)
 }
 
 /// sqlx's own pool, to show what it does in the same place.

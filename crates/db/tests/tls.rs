@@ -1,0 +1,200 @@
+//! TLS against a server that has it: what was asked for is what happens, and a failure says what to check.
+
+mod support;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::sync::OnceLock;
+
+use db::Pool;
+use local_postgres::{Cluster, Stop};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, KeyPair};
+use support::{failure, pool_at};
+
+/// A server with TLS. Its certificate is for `localhost` and signed by `ca.crt`; that and all other files lie in its data
+/// folder. The database `guarded` is open to who shows a certificate with the role's name.
+fn server() -> &'static Cluster {
+    static SERVER: OnceLock<Cluster> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let server = Cluster::temporary().expect("a server");
+        make_certificates(&server);
+        let hba = server.data_folder().join("pg_hba.conf");
+        let rules = fs::read_to_string(&hba).expect("its rules");
+        // In front: the first rule that fits decides.
+        fs::write(&hba, format!("hostssl guarded all all cert\n{rules}")).expect("written");
+        server.create_database("guarded").expect("a database");
+        let on = "alter system set ssl = on; alter system set ssl_ca_file = 'ca.crt'";
+        server.sql("postgres", on).expect("set");
+        // Unlike a reload it is over when it returns, and fails if the certificate or its key does not please.
+        server.restart(Stop::Fast).expect("a restart");
+        server
+    })
+}
+
+fn make_certificates(server: &Cluster) {
+    let (ca, ca_key) = authority("ours");
+    write(server, "ca.crt", &ca.pem());
+    write(server, "other.crt", &authority("another").0.pem());
+    for (file, name) in [("server", "localhost"), ("client", "postgres")] {
+        let mut wanted = CertificateParams::new([name.to_owned()]).expect("a name");
+        wanted.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = wanted.signed_by(&key, &ca, &ca_key).expect("signed");
+        write(server, &format!("{file}.crt"), &certificate.pem());
+        write(server, &format!("{file}.key"), &key.serialize_pem());
+    }
+}
+
+fn authority(name: &str) -> (Certificate, KeyPair) {
+    let mut wanted = CertificateParams::default();
+    wanted.distinguished_name.push(DnType::CommonName, name);
+    wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    (wanted.self_signed(&key).expect("signed"), key)
+}
+
+/// As the server wants its key: its own user's, who is another one where the tests run as root, and nobody else's.
+fn write(server: &Cluster, name: &str, text: &str) {
+    let file = server.data_folder().join(name);
+    fs::write(&file, text).expect("written");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("closed");
+    let owner = server.data_folder().metadata().expect("its owner");
+    chown(&file, Some(owner.uid()), Some(owner.gid())).expect("given");
+}
+
+/// `DIR` stands for the folder with the files.
+fn with_folder(parameters: &str) -> String {
+    let folder = server().data_folder().to_str().expect("a name");
+    parameters.replace("DIR", folder)
+}
+
+fn pool(database: &str, parameters: &str) -> Pool {
+    pool_at(&server().url(database), &with_folder(parameters))
+}
+
+async fn refusal(database: &str, parameters: &str) -> String {
+    failure(&server().url(database), &with_folder(parameters)).await
+}
+
+/// Whether the server sees TLS on it, and whose certificate.
+async fn session(pool: &Pool) -> (bool, Option<String>) {
+    let sql = "select ssl, client_dn from pg_stat_ssl where pid = pg_backend_pid()";
+    let row = sqlx::query_as(sql).fetch_one(pool).await;
+    row.expect("a row")
+}
+
+#[tokio::test]
+async fn a_connection_is_encrypted_where_the_server_can() {
+    for (parameters, encrypted, fact) in [
+        ("", true, "TLS: on"),
+        ("sslmode=prefer", true, "TLS: on"),
+        ("sslmode=require", true, "TLS: on"),
+        ("sslmode=disable", false, "TLS: off"),
+    ] {
+        let pool = pool("postgres", parameters);
+        assert_eq!(session(&pool).await, (encrypted, None), "{parameters}");
+        let report = pool.examine().await.expect("a report").to_string();
+        assert!(report.contains(fact), "{parameters}: {report}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_can_prove_itself_is_accepted() {
+    for parameters in [
+        "sslmode=verify-full&sslrootcert=DIR/ca.crt&host=localhost",
+        "sslaccept=strict&sslrootcert=DIR/ca.crt&host=localhost",
+        "sslaccept=strict&sslcert=DIR/ca.crt&host=localhost",
+        // Who signed it is what counts here, not that it is for `localhost` and not for 127.0.0.1.
+        "sslmode=verify-ca&sslrootcert=DIR/ca.crt",
+        "sslmode=verify-ca&sslcert=DIR/ca.crt",
+    ] {
+        let pool = pool("postgres", parameters);
+        assert_eq!(session(&pool).await, (true, None), "{parameters}");
+    }
+}
+
+// sqlx reports these as I/O errors, as if nobody listened.
+#[tokio::test]
+async fn a_server_that_cannot_prove_itself_is_refused_and_the_error_says_why() {
+    for (parameters, why) in [
+        (
+            "sslmode=verify-full&sslrootcert=DIR/other.crt&host=localhost",
+            "UnknownIssuer",
+        ),
+        (
+            "sslaccept=strict&sslcert=DIR/other.crt&host=localhost",
+            "UnknownIssuer",
+        ),
+        (
+            "sslmode=verify-ca&sslrootcert=DIR/other.crt",
+            "UnknownIssuer",
+        ),
+        ("sslmode=verify-ca", "UnknownIssuer"),
+        (
+            "sslmode=verify-full&sslrootcert=DIR/ca.crt",
+            "not valid for name",
+        ),
+        ("sslaccept=strict&sslcert=DIR/ca.crt", "not valid for name"),
+    ] {
+        let text = refusal("postgres", parameters).await;
+        let expected = [
+            "Error opening a TLS connection",
+            why,
+            "check sslmode, sslrootcert and sslcert",
+        ];
+        assert!(
+            expected.iter().all(|part| text.contains(part)),
+            "{parameters}: {text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_logs_in() {
+    for verified in [
+        "",
+        "&sslmode=verify-ca&sslrootcert=DIR/ca.crt",
+        "&sslmode=verify-full&sslrootcert=DIR/ca.crt&host=localhost",
+    ] {
+        let parameters = format!("sslcert=DIR/client.crt&sslkey=DIR/client.key{verified}");
+        let (encrypted, name) = session(&pool("guarded", &parameters)).await;
+        assert_eq!(
+            (encrypted, name.as_deref()),
+            (true, Some("/CN=postgres")),
+            "{parameters}"
+        );
+    }
+    // The password in the URL does not help.
+    for (parameters, why) in [
+        ("", "requires a valid client certificate"),
+        (
+            "sslcert=DIR/server.crt&sslkey=DIR/server.key",
+            "certificate authentication failed",
+        ),
+    ] {
+        let text = refusal("guarded", parameters).await;
+        let expected = text.contains("Access denied") && text.contains(why);
+        assert!(expected, "{parameters}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_named_by_its_parameter() {
+    for (parameters, key) in [
+        ("sslmode=verify-full&sslrootcert=DIR/absent", "sslrootcert"),
+        // Unreadable for root too.
+        ("sslmode=verify-full&sslrootcert=DIR", "sslrootcert"),
+        ("sslaccept=strict&sslcert=DIR/absent", "sslcert"),
+        ("sslcert=DIR/absent&sslkey=DIR/client.key", "sslcert"),
+        ("sslcert=DIR/client.crt&sslkey=DIR/absent", "sslkey"),
+    ] {
+        let text = refusal("postgres", parameters).await;
+        let expected = format!("the file that {key} names cannot be read");
+        assert!(
+            text.contains("TLS") && text.contains(&expected),
+            "{parameters}: {text}"
+        );
+        // Somebody may have put the key itself there.
+        assert!(!text.contains(&with_folder("DIR")), "{text}");
+    }
+}
