@@ -37,6 +37,11 @@ impl ConnectError {
             (_, "57P03") => {
                 format!("Database server at `{address}` is starting up or shutting down")
             }
+            (_, "08P01") if source.to_string().contains("unsupported startup parameter") => {
+                format!(
+                    "A PgBouncer stands at `{address}`: add pgbouncer=true to DATABASE_URL ({source})"
+                )
+            }
             (sqlx::Error::Tls(error), _) => tls(&address, error),
             (sqlx::Error::Io(error), _) => io(config, error),
             _ => format!("Can't connect to `{address}`: {source}"),

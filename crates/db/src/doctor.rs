@@ -112,6 +112,13 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
                 .to_owned(),
         );
     }
+    if config.pgbouncer && answers.named_by_us {
+        warnings.push(
+            "PgBouncer does not keep the clients' prepared statements apart, so one may run another's: use 1.21 or later \
+             with max_prepared_statements above 0, or connect to the server itself without pgbouncer=true"
+                .to_owned(),
+        );
+    }
     Report {
         summary,
         facts,
@@ -164,7 +171,7 @@ fn between(config: &Config, answers: &Answers) -> Option<String> {
         return Some("PgBouncer, as pgbouncer=true says".to_owned());
     }
     if is_pooled(config, answers) {
-        return Some("a pooler: it did not pass on our statement_timeout".to_owned());
+        return Some("a pooler: it changes what we say to the server".to_owned());
     }
     let dialled = config
         .address()
@@ -179,9 +186,10 @@ fn between(config: &Config, answers: &Answers) -> Option<String> {
     }
 }
 
-/// Every session is told its `statement_timeout` when it starts; one that was not was not made for us.
+/// Every session is told its `statement_timeout` when it starts, and every statement has a name of ours.
 fn is_pooled(config: &Config, answers: &Answers) -> bool {
-    config.statement_timeout.is_some() && answers.statement_timeout == "0"
+    let untold = config.statement_timeout.is_some() && answers.statement_timeout == "0";
+    untold || !answers.named_by_us
 }
 
 fn is_local(config: &Config) -> bool {

@@ -14,6 +14,7 @@ fn healthy() -> Answers {
         tls: true,
         port: Some(5432),
         idle_session_timeout: 0,
+        named_by_us: true,
     }
 }
 
@@ -47,4 +48,12 @@ fn each_fault_has_its_warning_and_the_defaults_have_none() {
         warnings("", |answers| answers.statement_timeout = "0".to_owned())
             .contains("pgbouncer=true")
     );
+    assert!(warnings("", |answers| answers.named_by_us = false).contains("pgbouncer=true"));
+    let behind = |named_by_us| {
+        warnings("pgbouncer=true", |answers| {
+            answers.named_by_us = named_by_us
+        })
+    };
+    assert_eq!(behind(false), "");
+    assert!(behind(true).contains("prepared statements apart"));
 }

@@ -16,7 +16,8 @@ pub(crate) const QUESTIONS: &str = "
            current_setting('statement_timeout'),
            coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false),
            inet_server_port(),
-           coalesce(extract(epoch from current_setting('idle_session_timeout')::interval)::int, 0)";
+           coalesce(extract(epoch from current_setting('idle_session_timeout')::interval)::int, 0),
+           exists (select from pg_prepared_statements where name ^@ 'sqlx_s_')";
 
 pub(crate) struct Answers {
     pub(crate) version: String,
@@ -29,6 +30,8 @@ pub(crate) struct Answers {
     pub(crate) tls: bool,
     pub(crate) port: Option<i32>,
     pub(crate) idle_session_timeout: i32,
+    /// Whether this very statement got to the server under the name that sqlx gave it.
+    pub(crate) named_by_us: bool,
 }
 
 impl Answers {
@@ -44,6 +47,7 @@ impl Answers {
             tls: row.try_get(7)?,
             port: row.try_get(8)?,
             idle_session_timeout: row.try_get(9)?,
+            named_by_us: row.try_get(10)?,
         })
     }
 

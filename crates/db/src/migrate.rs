@@ -25,12 +25,16 @@ impl Pool {
     /// [`Error::Migrate`] when a migration fails or does not match the database, [`Error::Connect`] when there is no
     /// connection.
     pub async fn migrate(&self, migrator: &Migrator) -> Result<(), Error> {
+        if self.config().pgbouncer {
+            // The lock would stay with a session of PgBouncer's and keep everybody else out for ever.
+            return Err(refused(
+                "migrations need a session of their own, which PgBouncer does not give: migrate with a DATABASE_URL of \
+                 the server itself, and start the services with MIGRATE=false"
+                    .to_owned(),
+            ));
+        }
         let options = (*self.0.options()).clone();
-        let options = if self.config().pgbouncer {
-            options
-        } else {
-            options.options([("statement_timeout", "0")])
-        };
+        let options = options.options([("statement_timeout", "0")]);
         let mut connection = self.0.dial_with(&options).await?;
         let result = locked(&mut connection, migrator).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
@@ -50,9 +54,9 @@ async fn locked(connection: &mut PgConnection, migrator: &Migrator) -> Result<()
             break;
         }
         if Instant::now() > deadline {
-            return Err(Error::Sqlx(sqlx::Error::InvalidArgument(format!(
+            return Err(refused(format!(
                 "another instance has been migrating for more than {DEADLINE:?}; look for its session in pg_stat_activity"
-            ))));
+            )));
         }
         tokio::time::sleep(Duration::from_millis(50).mul_f64(0.5 + fastrand::f64())).await;
     }
@@ -65,4 +69,8 @@ async fn locked(connection: &mut PgConnection, migrator: &Migrator) -> Result<()
     };
     // The lock ends with the connection, also when this future is dropped.
     Ok(migrator.run_direct(None, connection, false).await?)
+}
+
+fn refused(why: String) -> Error {
+    Error::Sqlx(sqlx::Error::InvalidArgument(why))
 }
