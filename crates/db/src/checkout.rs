@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::alarm::Alarm;
 use crate::claim::Claim;
 use crate::dial::close_slots;
 use crate::error::{Error, PoolTimeout};
 use crate::gate::Refused;
 use crate::lease::Lease;
 use crate::pool::Inner;
-use crate::shelf::{Origin, Slot};
+use crate::shelf::{Origin, Shelf, Slot};
 use crate::stats::{Reason, Stats};
 
 /// The janitor replaces connections while they are idle; one that never is goes when it is so much too old.
@@ -156,28 +157,28 @@ impl Inner {
 
     /// Throws a connection away that is of no further use, and takes the hint about its neighbours.
     pub(crate) fn discard(&self, claim: &mut Claim, slot: Slot, failover: bool) {
-        let mut shelf = self.shelf();
-        claim.stand(&mut shelf, Instant::now());
-        let retired = shelf.broke(slot.generation, failover);
-        let stranded = shelf.stranded();
-        drop(shelf);
+        let retired = self.vacate(claim, |shelf| shelf.broke(slot.generation, failover));
         self.stats.closed(Reason::Broken, 1);
         self.close_slots(retired, Reason::Failover);
-        if stranded {
-            self.arrivals.notify_waiters();
-        }
     }
 
     /// Closes a connection that nobody knows the state of. It says nothing about its neighbours.
     pub(crate) fn let_go(&self, claim: &mut Claim, slot: Slot) {
+        self.vacate(claim, |_| ());
+        self.close_slots(vec![slot], Reason::Broken);
+    }
+
+    /// Gives the seat of a connection back that will not return, and the room it took to whoever waits for some.
+    fn vacate<T>(&self, claim: &mut Claim, also: impl FnOnce(&mut Shelf) -> T) -> T {
         let mut shelf = self.shelf();
         claim.stand(&mut shelf, Instant::now());
+        let result = also(&mut shelf);
         let stranded = shelf.stranded();
         drop(shelf);
-        self.close_slots(vec![slot], Reason::Broken);
         if stranded {
             self.arrivals.notify_waiters();
         }
+        result
     }
 
     pub(crate) fn close_slots(&self, slots: Vec<Slot>, reason: Reason) {
@@ -199,24 +200,19 @@ impl Inner {
         if self.gate.is_closed() {
             return Err(Error::Closed);
         }
+        let limit = self
+            .config
+            .connect_timeout
+            .unwrap_or(Duration::from_secs(5));
         if !self.gate.has_room() {
-            let limit = self
-                .config
-                .connect_timeout
-                .unwrap_or(Duration::from_secs(5));
-            return tokio::time::timeout(limit, self.side.run(self, None))
-                .await
-                .unwrap_or(Err(Error::StatementTimeout(limit)));
+            let answer = self.side.run(self, None);
+            return Alarm::default().within(Some(limit), answer).await?;
         }
         let mut lease = self
             .lease(Origin::Statement(sqlx::SqlStr::from_static(
                 "/* readiness */",
             )))
             .await?;
-        let limit = self
-            .config
-            .connect_timeout
-            .unwrap_or(Duration::from_secs(5));
         lease.ping(limit).await.map_err(Error::from)
     }
 }

@@ -23,12 +23,8 @@ pub(crate) async fn open(
     options: &PgConnectOptions,
     limit: Option<Duration>,
 ) -> Result<PgConnection, ConnectError> {
-    let opened = match limit {
-        Some(limit) => timeout(limit, options.connect())
-            .await
-            .map_err(|_| ConnectError::timeout(config))?,
-        None => options.connect().await,
-    };
+    let opened = Alarm::default().within(limit, options.connect()).await;
+    let opened = opened.map_err(|_| ConnectError::timeout(config))?;
     opened.map_err(|source| ConnectError::new(config, source))
 }
 
@@ -97,17 +93,13 @@ impl Inner {
                 arrival.await;
             }
         };
-        match deadline {
-            None => waiting.await,
-            Some(limit) => match timeout(limit, waiting).await {
-                Ok(result) => result,
-                Err(_) => {
-                    Err(Error::Connect(self.last_failure().unwrap_or_else(|| {
-                        Arc::new(ConnectError::timeout(&self.config))
-                    })))
-                }
-            },
-        }
+        let waited = Alarm::default().within(deadline, waiting).await;
+        waited.unwrap_or_else(|_| {
+            let failure = self.last_failure();
+            Err(Error::Connect(failure.unwrap_or_else(|| {
+                Arc::new(ConnectError::timeout(&self.config))
+            })))
+        })
     }
 
     pub(crate) fn last_failure(&self) -> Option<Arc<ConnectError>> {
@@ -132,12 +124,8 @@ impl Inner {
 
     /// The handshake and the first question together within `limit`.
     pub(crate) async fn dial(&self, limit: Option<Duration>) -> Result<Slot, ConnectError> {
-        match limit {
-            None => self.dial_now().await,
-            Some(limit) => timeout(limit, self.dial_now())
-                .await
-                .unwrap_or_else(|_| Err(ConnectError::timeout(&self.config))),
-        }
+        let dialled = Alarm::default().within(limit, self.dial_now()).await;
+        dialled.unwrap_or_else(|_| Err(ConnectError::timeout(&self.config)))
     }
 
     async fn dial_now(&self) -> Result<Slot, ConnectError> {

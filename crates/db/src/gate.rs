@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+use crate::alarm::Alarm;
+
 /// Why nobody may pass.
 #[derive(Debug)]
 pub(crate) enum Refused {
@@ -52,12 +54,10 @@ impl Gate {
         }
         self.admit()?;
         let _waiting = Waiting::new(self, waited);
-        let permit = match self.timeout {
-            Some(limit) => tokio::time::timeout(limit, self.permits.acquire())
-                .await
-                .map_err(|_| Refused::Timeout)?,
-            None => self.permits.acquire().await,
-        };
+        let permit = Alarm::default()
+            .within(self.timeout, self.permits.acquire())
+            .await
+            .map_err(|_| Refused::Timeout)?;
         permit.map_err(|_| Refused::Closed)?.forget();
         Ok(true)
     }

@@ -6,6 +6,7 @@ use sqlx::{Connection, Executor, PgConnection, SqlStr};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use crate::alarm::Alarm;
 use crate::error::Error;
 use crate::pool::Inner;
 
@@ -52,8 +53,6 @@ async fn ask(connection: &mut PgConnection, sql: Option<SqlStr>) -> Result<(), E
             None => connection.ping().await,
         }
     };
-    match timeout(PATIENCE, answer).await {
-        Ok(answer) => answer.map_err(Error::from),
-        Err(_) => Err(Error::StatementTimeout(PATIENCE)),
-    }
+    let answer = Alarm::default().within(Some(PATIENCE), answer).await?;
+    answer.map_err(Error::from)
 }
