@@ -7,8 +7,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, FieldError};
 
@@ -35,6 +35,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             .map_err(|rejection| Error::Status(rejection.status(), rejection.body_text()))?;
         read_json(&body).map(Self)
     }
+}
+
+/// For the fields of a merge patch, which are `Option`s with `#[serde(default, deserialize_with = "server::present")]`:
+/// `None` is a field that is absent. `null` is refused unless the inner type is an `Option` again.
+///
+/// # Errors
+/// Those of the inner type.
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    field: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

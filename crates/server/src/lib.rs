@@ -45,7 +45,7 @@ pub mod testing;
 pub use command::main;
 pub use connections::Stopped;
 pub use error::{Error, FieldError, Result, ResultExt};
-pub use extract::{Json, Path, Query};
+pub use extract::{Json, Path, Query, present};
 pub use metrics::install_metrics;
 pub use page::{Cursor, Limit, Page};
 pub use serve::serve;

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::header::{HeaderName, LOCATION};
 use axum::http::{StatusCode, Uri};
 use axum::routing::get;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use server::{Cursor, Error, Json, Limit, Page, Path, Query, Result, ResultExt};
 use sqlx::query_as;
 use time::OffsetDateTime;
@@ -166,11 +166,11 @@ struct NewCustomer {
 #[derive(Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Change {
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "server::present")]
     name: Option<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "server::present")]
     email: Option<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "server::present")]
     phone: Option<Option<String>>,
 }
 
@@ -203,11 +203,4 @@ fn constrained<T>(result: Result<T, sqlx::Error>) -> Result<T> {
         .on_constraint("customer_email_unique", || {
             Error::conflict("Another customer has this email address.")
         })
-}
-
-/// A field that is there has a value, `null` only where its type has one.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    field: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(field).map(Some)
 }

@@ -3,7 +3,7 @@
 //! The transaction case: what is written depends on what is there.
 
 use axum::extract::State;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use server::{Error, Json, Path, Result};
 use sqlx::{query, query_as};
 use uuid::Uuid;
@@ -58,13 +58,13 @@ pub(crate) async fn update(
 #[derive(Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Change {
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "server::present")]
     resource: Option<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "server::present")]
     starts_at: Option<Timestamp>,
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "server::present")]
     ends_at: Option<Timestamp>,
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "server::present")]
     party_size: Option<i32>,
 }
 
@@ -98,11 +98,4 @@ async fn queue(transaction: &mut db::Transaction, resources: &[String]) -> Resul
     .execute(&mut **transaction)
     .await?;
     Ok(())
-}
-
-/// A field that is there has a value: `null` is refused.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    field: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(field).map(Some)
 }

@@ -1,8 +1,9 @@
 //! Bodies and fields that cannot be read or accepted.
 
 use serde_json::{Value, json};
+use server::testing::refused;
 
-use crate::refusal::{ID, refused, start};
+use crate::refusal::{ID, start};
 
 #[tokio::test]
 async fn bodies_that_are_no_json() {

@@ -1,8 +1,9 @@
 //! Paths and methods that the service does not have.
 
 use serde_json::json;
+use server::testing::refused;
 
-use crate::refusal::{ID, refused, start};
+use crate::refusal::{ID, start};
 
 #[tokio::test]
 async fn paths_that_lead_nowhere() {

@@ -1,6 +1,8 @@
 //! Queries that the list does not understand.
 
-use crate::refusal::{refused, start};
+use server::testing::refused;
+
+use crate::refusal::start;
 
 #[tokio::test]
 async fn queries_a_list_does_not_understand() {

@@ -1,9 +1,10 @@
 //! Bodies and fields that cannot be read or accepted.
 
 use serde_json::{Value, json};
+use server::testing::refused;
 
 use crate::book::{Book, path};
-use crate::refusal::{NO_MOMENTS, refused};
+use crate::refusal::NO_MOMENTS;
 
 const ID: &str = "01900000-0000-7000-8000-000000000001";
 

@@ -1,9 +1,9 @@
 //! Paths and methods that the service does not have.
 
 use serde_json::json;
+use server::testing::refused;
 
 use crate::book::Book;
-use crate::refusal::refused;
 
 #[tokio::test]
 async fn paths_that_lead_nowhere() {

@@ -1,7 +1,9 @@
 //! Queries that the list does not understand.
 
+use server::testing::refused;
+
 use crate::book::Book;
-use crate::refusal::{NO_MOMENTS, refused};
+use crate::refusal::NO_MOMENTS;
 
 #[tokio::test]
 async fn queries_a_list_does_not_understand() {
