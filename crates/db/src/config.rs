@@ -7,10 +7,11 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
-use crate::endpoint::{at, quote_identifier, refuse_session, server, session, tls};
+use crate::endpoint::{at, quote_identifier, refuse_session, server, session};
 use crate::environment::url_from_env;
 use crate::parameters::{ConfigError, THROUGH_PGBOUNCER};
 use crate::query::Parameters;
+use crate::tls::{Tls, tls};
 
 /// Everything the pool can be told. [`Config::parse`] reads it from a URL; the fields may be changed afterwards.
 ///
@@ -47,8 +48,7 @@ pub struct Config {
     pub pgbouncer: bool,
     /// Where the server is and how the connection is secured.
     endpoint: PgConnectOptions,
-    /// The files that secure it, by the parameter that names them.
-    pub(crate) tls_files: Vec<(&'static str, String)>,
+    pub(crate) tls: Tls,
     /// `search_path` and whatever `options` sets.
     pub(crate) session: Vec<(String, String)>,
     from_env: bool,
@@ -107,7 +107,7 @@ impl Config {
             idle_in_transaction_session_timeout: seconds(10),
             pgbouncer: false,
             endpoint,
-            tls_files: Vec::new(),
+            tls: Tls::default(),
             session: Vec::new(),
             from_env: false,
         }
@@ -174,7 +174,7 @@ impl Config {
         let mut cache = 100;
         given.number("statement_cache_size", 0..=100_000, &mut cache)?;
         options = options.statement_cache_capacity(cache.max(1) as usize);
-        self.endpoint = tls(given, options, &mut self.tls_files)?;
+        (self.endpoint, self.tls) = tls(given, options)?;
         if let Some(schema) = given.text("schema") {
             self.session
                 .push(("search_path".to_owned(), quote_identifier(&schema)));

@@ -99,7 +99,7 @@ fn io(config: &Config, error: &io::Error) -> String {
             format!("Can't reach database server at `{address}`: no answer within connect_timeout")
         }
         ErrorKind::InvalidData => tls(&address, error),
-        _ => match config.tls_files.iter().find(|(_, path)| fails(path)) {
+        _ => match config.tls.files.iter().find(|(_, path)| fails(path)) {
             // Without the path: somebody may have put the key itself there.
             Some((key, _)) => format!(
                 "Error opening a TLS connection to `{address}`: the file that {key} names cannot be read: {error}"

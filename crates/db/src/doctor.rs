@@ -97,6 +97,13 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
             config.address()
         ));
     }
+    if config.tls.unchecked {
+        warnings.push(
+            "the server's certificate is not checked, although its authority is named: set sslmode=verify-full or \
+             sslaccept=strict"
+                .to_owned(),
+        );
+    }
     let idle = config
         .max_idle_connection_lifetime
         .map_or(u64::MAX, |idle| idle.as_secs());

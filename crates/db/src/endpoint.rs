@@ -1,11 +1,11 @@
-//! Where the database is and how the connection is secured, as sqlx wants to know it.
+//! Where the database is and what each session is told, as sqlx wants to know it.
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
 use crate::config::Config;
 use crate::parameters::{ConfigError, THROUGH_PGBOUNCER};
-use crate::query::{self, Parameters};
+use crate::query;
 
 /// Host, port, user, password and database of the URL. A password or a certificate that it leaves out may come from
 /// libpq's variables, as sqlx reads them.
@@ -40,55 +40,6 @@ pub(crate) fn at(options: PgConnectOptions, host: &str) -> PgConnectOptions {
     match host.starts_with('/') {
         true => options.socket(host),
         false => options.host(host),
-    }
-}
-
-/// Prisma's TLS parameters, and libpq's where they do not clash; `files` gets those that name one.
-pub(crate) fn tls(
-    given: &mut Parameters,
-    mut options: PgConnectOptions,
-    files: &mut Vec<(&'static str, String)>,
-) -> Result<PgConnectOptions, ConfigError> {
-    let modes = [
-        ("disable", PgSslMode::Disable),
-        ("allow", PgSslMode::Allow),
-        ("prefer", PgSslMode::Prefer),
-        ("require", PgSslMode::Require),
-        ("verify-ca", PgSslMode::VerifyCa),
-        ("verify-full", PgSslMode::VerifyFull),
-    ];
-    let mode = given.choice("sslmode", &modes.map(|(name, _)| name))?;
-    let mode = mode.map_or(PgSslMode::Prefer, |index| modes[index].1);
-    let strict = given.choice("sslaccept", &["strict", "accept_invalid_certs"])? == Some(0);
-    options = options.ssl_mode(match mode {
-        PgSslMode::Disable if strict => {
-            return Err(ConfigError::Value {
-                key: "sslaccept".into(),
-                expected: "absent with sslmode=disable".into(),
-            });
-        }
-        _ if strict => PgSslMode::VerifyFull,
-        mode => mode,
-    });
-    let mut file = |key| {
-        let path = given.text(key)?;
-        files.push((key, path.clone()));
-        Some(path)
-    };
-    if let Some(path) = file("sslrootcert") {
-        options = options.ssl_root_cert(path);
-    }
-    match (file("sslcert"), file("sslkey")) {
-        (Some(certificate), Some(key)) => {
-            Ok(options.ssl_client_cert(certificate).ssl_client_key(key))
-        }
-        // Alone it is what Prisma means by it: the authority that signed the server's certificate.
-        (Some(certificate), None) => Ok(options.ssl_root_cert(certificate)),
-        (None, Some(_)) => Err(ConfigError::Value {
-            key: "sslkey".into(),
-            expected: "given together with sslcert".into(),
-        }),
-        (None, None) => Ok(options),
     }
 }
 

@@ -41,6 +41,7 @@ mod shelf;
 mod side;
 mod statement;
 mod stats;
+mod tls;
 mod transaction;
 mod watch;
 

@@ -88,6 +88,7 @@ async fn a_connection_is_encrypted_where_the_server_can() {
     for (parameters, encrypted, fact) in [
         ("", true, "TLS: on"),
         ("sslmode=prefer", true, "TLS: on"),
+        ("sslmode=allow", true, "TLS: on"),
         ("sslmode=require", true, "TLS: on"),
         ("sslmode=disable", false, "TLS: off"),
     ] {
