@@ -18,7 +18,7 @@ use crate::tls::{Tls, tls};
 /// A duration of `None` means "no limit", written `0` in the URL. Nothing here ever prints a password.
 #[derive(Clone)]
 pub struct Config {
-    /// Most connections open at a time. Default 10.
+    /// Most connections open at a time, but for a short-lived one beside them that cancels and checks. Default 10.
     pub connection_limit: u32,
     /// Connections kept open even when nobody needs them. Default 0.
     pub min_connections: u32,
