@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::alarm::Alarm;
 use crate::claim::Claim;
+use crate::deadline::within;
 use crate::dial::close_slots;
 use crate::error::{Error, PoolTimeout};
 use crate::gate::Refused;
@@ -206,7 +206,7 @@ impl Inner {
             .unwrap_or(Duration::from_secs(5));
         if !self.gate.has_room() {
             let answer = self.side.run(self, None);
-            return Alarm::default().within(Some(limit), answer).await?;
+            return within(Some(limit), answer).await?;
         }
         let mut lease = self
             .lease(Origin::Statement(sqlx::SqlStr::from_static(

@@ -8,10 +8,10 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::alarm::Alarm;
 use crate::claim::Claim;
 use crate::config::Config;
 use crate::connect_error::ConnectError;
+use crate::deadline::within;
 use crate::error::Error;
 use crate::pool::Inner;
 use crate::probe::spawn_prober;
@@ -23,7 +23,7 @@ pub(crate) async fn open(
     options: &PgConnectOptions,
     limit: Option<Duration>,
 ) -> Result<PgConnection, ConnectError> {
-    let opened = Alarm::default().within(limit, options.connect()).await;
+    let opened = within(limit, options.connect()).await;
     let opened = opened.map_err(|_| ConnectError::timeout(config))?;
     opened.map_err(|source| ConnectError::new(config, source))
 }
@@ -93,7 +93,7 @@ impl Inner {
                 arrival.await;
             }
         };
-        let waited = Alarm::default().within(deadline, waiting).await;
+        let waited = within(deadline, waiting).await;
         waited.unwrap_or_else(|_| {
             let failure = self.last_failure();
             Err(Error::Connect(failure.unwrap_or_else(|| {
@@ -124,7 +124,7 @@ impl Inner {
 
     /// The handshake and the first question together within `limit`.
     pub(crate) async fn dial(&self, limit: Option<Duration>) -> Result<Slot, ConnectError> {
-        let dialled = Alarm::default().within(limit, self.dial_now()).await;
+        let dialled = within(limit, self.dial_now()).await;
         dialled.unwrap_or_else(|_| Err(ConnectError::timeout(&self.config)))
     }
 
@@ -159,7 +159,6 @@ impl Inner {
             expires,
             idle_since: now,
             suspect: false,
-            alarm: Alarm::default(),
         })
     }
 

@@ -5,6 +5,7 @@ use futures_core::stream::BoxStream;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Execute, Executor, Postgres, SqlStr};
 
+use crate::deadline::within;
 use crate::error::Error;
 use crate::lease::Lease;
 use crate::pool::Pool;
@@ -187,9 +188,7 @@ impl Lease {
     ) -> Result<PgStatement, sqlx::Error> {
         let before = self.started(&sql, crate::effect::Effect::None);
         let limit = self.claim().pool.config.socket_timeout;
-        let (connection, alarm) = self.parts();
-        let result = alarm
-            .within(limit, connection.prepare_with(sql, types))
+        let result = within(limit, self.connection().prepare_with(sql, types))
             .await
             .unwrap_or_else(|error| Err(error.into()));
         self.ended(

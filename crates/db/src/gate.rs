@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use crate::alarm::Alarm;
+use crate::deadline::within;
 
 /// Why nobody may pass.
 #[derive(Debug)]
@@ -54,8 +54,7 @@ impl Gate {
         }
         self.admit()?;
         let _waiting = Waiting::new(self, waited);
-        let permit = Alarm::default()
-            .within(self.timeout, self.permits.acquire())
+        let permit = within(self.timeout, self.permits.acquire())
             .await
             .map_err(|_| Refused::Timeout)?;
         permit.map_err(|_| Refused::Closed)?.forget();

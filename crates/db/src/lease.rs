@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, SqlStr};
 
-use crate::alarm::Alarm;
 use crate::claim::Claim;
+use crate::deadline::within;
 use crate::effect::Effect;
 use crate::error::{is_broken, is_conflict, is_failover};
 use crate::recover;
@@ -90,16 +90,12 @@ impl Lease {
         clippy::expect_used,
         reason = "`held` is taken only by `drop` and `discard`, which consume the lease"
     )]
-    pub(crate) fn parts(&mut self) -> (&mut PgConnection, &mut Alarm) {
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
         let (slot, _) = self
             .held
             .as_mut()
             .expect("a lease holds its connection until it ends");
-        (&mut slot.connection, &mut slot.alarm)
-    }
-
-    pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        self.parts().0
+        &mut slot.connection
     }
 
     #[expect(
@@ -191,8 +187,7 @@ impl Lease {
     /// One round trip within `limit`.
     pub(crate) async fn ping(&mut self, limit: Duration) -> Result<(), sqlx::Error> {
         let before = self.mark(Effect::None);
-        let (connection, alarm) = self.parts();
-        let answer = alarm.within(Some(limit), connection.ping()).await;
+        let answer = within(Some(limit), self.connection().ping()).await;
         let result = answer.unwrap_or_else(|error| Err(error.into()));
         self.ended(before, Effect::None, result.as_ref().copied());
         result

@@ -13,12 +13,12 @@
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
-mod alarm;
 mod checkout;
 mod claim;
 mod close;
 mod config;
 mod connect_error;
+mod deadline;
 mod dial;
 mod doctor;
 mod effect;

@@ -8,7 +8,6 @@ use sqlx::PgConnection;
 use sqlx::SqlStr;
 use tokio::task;
 
-use crate::alarm::Alarm;
 use crate::connect_error::ConnectError;
 
 /// An open connection.
@@ -22,8 +21,6 @@ pub(crate) struct Slot {
     pub(crate) idle_since: Instant,
     /// Has to answer a ping before its next use, however fresh.
     pub(crate) suspect: bool,
-    /// Bounds its statements.
-    pub(crate) alarm: Alarm,
 }
 
 impl Slot {

@@ -6,7 +6,7 @@ use sqlx::{Connection, Executor, PgConnection, SqlStr};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::alarm::Alarm;
+use crate::deadline::within;
 use crate::error::Error;
 use crate::pool::Inner;
 
@@ -53,6 +53,6 @@ async fn ask(connection: &mut PgConnection, sql: Option<SqlStr>) -> Result<(), E
             None => connection.ping().await,
         }
     };
-    let answer = Alarm::default().within(Some(PATIENCE), answer).await?;
+    let answer = within(Some(PATIENCE), answer).await?;
     answer.map_err(Error::from)
 }

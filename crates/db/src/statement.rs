@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement};
 use sqlx::{Connection, Either, Execute, Executor, Postgres, SqlStr};
 
-use crate::alarm::Alarm;
+use crate::deadline::within;
 use crate::effect::Effect;
 use crate::error::{Error, is_stale_plan};
 use crate::lease::{Condition, Lease};
@@ -98,16 +98,15 @@ impl Lease {
         let limit = watch.pool.config.socket_timeout;
         let effect = statement.effect();
         let before = self.started(&statement.sql, effect);
-        let (connection, alarm) = self.parts();
         let rows = async {
-            let mut steps = connection.fetch_many(statement);
+            let mut steps = self.connection().fetch_many(statement);
             while let Some(step) = steps.try_next().await? {
                 watch.saw(&step);
                 each(step);
             }
             Ok(())
         };
-        let result = match alarm.within(limit, rows).await {
+        let result = match within(limit, rows).await {
             Ok(result) => result,
             Err(error) => {
                 self.overdue = true;
@@ -147,10 +146,9 @@ pub(crate) fn stream<'e>(
             let effect = current.effect();
             let before = lease.started(&current.sql, effect);
             let failed = {
-                let (connection, alarm) = lease.parts();
-                let mut steps = connection.fetch_many(current);
+                let mut steps = lease.connection().fetch_many(current);
                 loop {
-                    match next(&mut steps, alarm, pool.config.socket_timeout).await {
+                    match next(&mut steps, pool.config.socket_timeout).await {
                         Ok(Some(step)) => {
                             watch.saw(&step);
                             yield step;
@@ -182,8 +180,7 @@ pub(crate) fn stream<'e>(
 
 async fn next(
     steps: &mut BoxStream<'_, Result<Step, sqlx::Error>>,
-    alarm: &mut Alarm,
     limit: Option<Duration>,
 ) -> Result<Option<Step>, Error> {
-    Ok(alarm.within(limit, steps.try_next()).await??)
+    Ok(within(limit, steps.try_next()).await??)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::{Executor, SqlStr};
 
+use crate::deadline::within;
 use crate::error::{Error, is_broken, is_conflict};
 use crate::lease::Lease;
 use crate::pool::Pool;
@@ -125,9 +126,8 @@ impl DerefMut for Transaction {
 async fn control(lease: &mut Lease, sql: &'static str) -> Result<(), Error> {
     let before = lease.started(&SqlStr::from_static(sql), crate::effect::Effect::None);
     let limit = lease.claim().pool.config.socket_timeout;
-    let (connection, alarm) = lease.parts();
-    let answer = connection.execute(sqlx::raw_sql(sql));
-    let result = match alarm.within(limit, answer).await {
+    let answer = lease.connection().execute(sqlx::raw_sql(sql));
+    let result = match within(limit, answer).await {
         Ok(result) => result,
         Err(error) => {
             lease.overdue = true;
