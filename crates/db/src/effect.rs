@@ -20,19 +20,15 @@ impl Statement {
             "select", "insert", "update", "delete", "with", "merge", "values", "table",
         ];
         const SCOPED: [&str; 3] = ["savepoint", "release", "lock"];
-        let mut words = self
-            .start()
-            .split(|c: char| !c.is_ascii_alphabetic())
-            .filter(|word| !word.is_empty());
-        let (first, second) = (
-            words.next().unwrap_or_default(),
-            words.next().unwrap_or_default(),
-        );
+        let (first, rest) = first_word(self.start());
         let is =
             |word: &str, names: &[&str]| names.iter().any(|name| word.eq_ignore_ascii_case(name));
-        let scoped = is(first, &SCOPED)
-            || (is(first, &["set"]) && is(second, &["local", "transaction", "constraints"]))
-            || (is(first, &["rollback"]) && is(second, &["to"]));
+        let scoped = || {
+            let second = first_word(rest).0;
+            is(first, &SCOPED)
+                || (is(first, &["set"]) && is(second, &["local", "transaction", "constraints"]))
+                || (is(first, &["rollback"]) && is(second, &["to"]))
+        };
         let several = || {
             self.sql
                 .as_str()
@@ -43,7 +39,7 @@ impl Statement {
         match self.arguments {
             None if several() => Effect::Session,
             _ if is(first, &HARMLESS) && !self.lasts() => Effect::None,
-            _ if scoped => Effect::Transaction,
+            _ if scoped() => Effect::Transaction,
             _ => Effect::Session,
         }
     }
@@ -68,29 +64,77 @@ impl Statement {
 
     /// Whether it calls something that outlives it, as far as its text tells.
     fn lasts(&self) -> bool {
-        let sql = self.sql.as_str();
-        let bytes = sql.as_bytes();
-        let around = |at: usize, before: &str, after: &str| {
-            let starts = bytes.get(at.saturating_sub(before.len())..at);
-            let ends = bytes.get(at + 1..at + 1 + after.len());
-            starts.is_some_and(|part| part.eq_ignore_ascii_case(before.as_bytes()))
-                && ends.is_some_and(|part| part.eq_ignore_ascii_case(after.as_bytes()))
-        };
-        // By their underscores, which are few: this runs for every statement.
-        let calls = |(at, _)| around(at, "set", "config") || around(at, "advisory", "lock");
-        let mut words = sql.split_ascii_whitespace();
-        sql.match_indices('_').any(calls)
-            || words.any(|word| word.eq_ignore_ascii_case("into"))
-                && words.next().is_some_and(is_temporary)
+        let sql = self.sql.as_str().as_bytes();
+        let ends = |end: usize, word: &[u8]| ends_with(&sql[..end.min(sql.len())], word);
+        // By their rarest letters, in one pass: this runs for every statement.
+        sql.iter().enumerate().any(|(at, letter)| match letter {
+            b'_' => {
+                (ends(at, b"set") && ends(at + 7, b"config"))
+                    || (ends(at, b"advisory") && ends(at + 5, b"lock"))
+            }
+            b'p' | b'P' => ends(at, b"tem") && is_temporary(&sql[..at - 3], &sql[at + 1..]),
+            _ => false,
+        })
     }
 }
 
-/// Whether a table after `into` ends with its session.
-fn is_temporary(word: &str) -> bool {
-    ["temp", "temporary"]
-        .iter()
-        .any(|temp| word.eq_ignore_ascii_case(temp))
-        || word
-            .get(..7)
-            .is_some_and(|schema| schema.eq_ignore_ascii_case("pg_temp"))
+/// The first word and what follows it.
+fn first_word(sql: &str) -> (&str, &str) {
+    let letter = |c: &u8| c.is_ascii_alphabetic();
+    let start = sql.bytes().position(|c| letter(&c)).unwrap_or(sql.len());
+    let length = sql[start..].bytes().take_while(letter).count();
+    sql[start..].split_at(length)
+}
+
+fn ends_with(sql: &[u8], word: &[u8]) -> bool {
+    let end = sql.len().checked_sub(word.len());
+    end.is_some_and(|start| sql[start..].eq_ignore_ascii_case(word))
+}
+
+/// Whether a `temp` that stands between these makes a table that ends with its session: `into temp`, `into temporary`
+/// or `into pg_temp.…`.
+fn is_temporary(before: &[u8], after: &[u8]) -> bool {
+    let schema = ends_with(before, b"pg_");
+    let before = &before[..before.len() - if schema { 3 } else { 0 }];
+    let rest = match after.get(..5) {
+        Some(rest) if rest.eq_ignore_ascii_case(b"orary") => &after[5..],
+        _ => after,
+    };
+    let is_space = |letter: Option<&u8>| letter.is_some_and(u8::is_ascii_whitespace);
+    (schema || is_space(rest.first()))
+        && is_space(before.last())
+        && ends_with(before.trim_ascii_end(), b"into")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_outlives_a_statement_is_seen_in_its_text() {
+        let effect = |sql: &'static str| Statement::new(sqlx::query(sql)).map(|s| s.effect());
+        for sql in [
+            "select set_config('a.b', '1', false)",
+            "select PG_CATALOG.Set_Config('a.b', '1', false)",
+            "select pg_advisory_lock(1)",
+            "select pg_try_advisory_lock_shared(1)",
+            "select 1 as x into temp t",
+            "select 1 as x INTO\n\tTEMPORARY t",
+            "select 1 as x into pg_temp.t",
+            "with a as (insert into b values (1)) select 1 as x into temp t",
+        ] {
+            assert_eq!(effect(sql).unwrap(), Effect::Session, "{sql}");
+        }
+        for sql in [
+            "select config, lock, temp from settings_config",
+            "select pg_advisory_xact_lock(1)",
+            "insert into temperature values (1)",
+            "insert into temporary_note select temp from pg_temper",
+            "select 1 as p_",
+            "select _",
+            "table temp",
+        ] {
+            assert_eq!(effect(sql).unwrap(), Effect::None, "{sql}");
+        }
+    }
 }
