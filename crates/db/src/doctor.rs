@@ -58,12 +58,38 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
         config.address(),
         answers.most - answers.reserved
     );
+    let mut warnings = order(config);
+    if limit + others > budget {
+        warnings.push(format!(
+            "{limit} connections here and {others} elsewhere are more than the {budget} there are for all: lower \
+             connection_limit or the number of instances, or raise max_connections"
+        ));
+    }
+    warnings.extend(security(config, answers));
+    let idle = config
+        .max_idle_connection_lifetime
+        .map_or(u64::MAX, |idle| idle.as_secs());
+    if answers.idle_session_timeout > 0 && idle >= answers.idle_session_timeout as u64 {
+        warnings.push(format!(
+            "the server ends idle sessions after {} s: set max_idle_connection_lifetime below that",
+            answers.idle_session_timeout
+        ));
+    }
+    warnings.extend(pooler(config, answers).map(str::to_owned));
+    Report {
+        summary,
+        facts: facts(config, limit, answers),
+        warnings,
+    }
+}
+
+fn facts(config: &Config, limit: i32, answers: &Answers) -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let between = between(config, answers);
-    let facts = vec![
+    vec![
         format!(
             "instances × limit ≤ 80 %: up to {} instances of {limit}",
-            budget / limit.max(1)
+            answers.budget() / limit.max(1)
         ),
         format!(
             "cores × 2 + spindles: {} for a server with this machine's {cores} cores and one disk",
@@ -83,54 +109,38 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
                 .as_deref()
                 .unwrap_or("nothing, as far as can be seen")
         ),
-    ];
-    let mut warnings = order(config);
-    if limit + others > budget {
-        warnings.push(format!(
-            "{limit} connections here and {others} elsewhere are more than the {budget} there are for all: lower \
-             connection_limit or the number of instances, or raise max_connections"
-        ));
-    }
-    if !answers.tls && answers.port.is_some() && !is_local(config) {
-        warnings.push(format!(
-            "the connection to {} is not encrypted: set sslmode=verify-full and sslrootcert",
-            config.address()
-        ));
-    }
+    ]
+}
+
+/// What somebody on the network could read or pretend.
+fn security(config: &Config, answers: &Answers) -> Option<String> {
     if config.tls.unchecked {
-        warnings.push(
+        return Some(
             "the server's certificate is not checked, although its authority is named: set sslmode=verify-full or \
              sslaccept=strict"
                 .to_owned(),
         );
     }
-    let idle = config
-        .max_idle_connection_lifetime
-        .map_or(u64::MAX, |idle| idle.as_secs());
-    if answers.idle_session_timeout > 0 && idle >= answers.idle_session_timeout as u64 {
-        warnings.push(format!(
-            "the server ends idle sessions after {} s: set max_idle_connection_lifetime below that",
-            answers.idle_session_timeout
-        ));
-    }
-    if is_pooled(config, answers) && !config.pgbouncer {
-        warnings.push(
-            "behind PgBouncer in transaction mode set pgbouncer=true (PgBouncer 1.21 or later)"
-                .to_owned(),
+    let open = !answers.tls && answers.port.is_some() && !is_local(config);
+    open.then(|| {
+        format!(
+            "the connection to {} is not encrypted: set sslmode=verify-full and sslrootcert",
+            config.address()
+        )
+    })
+}
+
+/// What a pooler in between has to be told, or cannot do.
+fn pooler(config: &Config, answers: &Answers) -> Option<&'static str> {
+    if !config.pgbouncer && is_pooled(config, answers) {
+        return Some(
+            "behind PgBouncer in transaction mode set pgbouncer=true (PgBouncer 1.21 or later)",
         );
     }
-    if config.pgbouncer && answers.named_by_us {
-        warnings.push(
-            "PgBouncer does not keep the clients' prepared statements apart, so one may run another's: use 1.21 or later \
-             with max_prepared_statements above 0, or connect to the server itself without pgbouncer=true"
-                .to_owned(),
-        );
-    }
-    Report {
-        summary,
-        facts,
-        warnings,
-    }
+    (config.pgbouncer && answers.named_by_us).then_some(
+        "PgBouncer does not keep the clients' prepared statements apart, so one may run another's: use 1.21 or later \
+         with max_prepared_statements above 0, or connect to the server itself without pgbouncer=true",
+    )
 }
 
 /// lock < statement < socket: each deadline has to leave the one inside it the time to speak first.
