@@ -199,6 +199,7 @@ impl Dialling {
         // A failover while dialling does not matter: this connection was made by the new server or fails.
         let generation = shelf.generation;
         shelf.idle.push(Slot { generation, ..slot });
+        pool.stats.opened();
         shelf.dialling -= 1;
         self.over = true;
         drop(shelf);

@@ -149,10 +149,14 @@ impl Counted {
     }
 
     pub(crate) fn dialled(&self, time: Duration) {
-        self.opened.fetch_add(1, Relaxed);
         self.last_dial
             .store(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         self.create.record(time.as_secs_f64());
+    }
+
+    /// It is on the shelf now, and counted there too.
+    pub(crate) fn opened(&self) {
+        self.opened.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn dial_failed(&self) {
