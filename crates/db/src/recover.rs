@@ -12,7 +12,7 @@ use crate::pool::Inner;
 use crate::shelf::Slot;
 
 /// How long a connection may take to become fit. It keeps its permit meanwhile, so this is short.
-const DEADLINE: Duration = Duration::from_millis(700);
+const DEADLINE: Duration = Duration::from_millis(600);
 /// How long a statement that nobody waits for may run on: most are nearly done, and cancelling has its price.
 const PATIENCE: Duration = Duration::from_millis(20);
 
