@@ -16,12 +16,8 @@ pub struct ConnectError {
 impl ConnectError {
     pub(crate) fn new(config: &Config, source: sqlx::Error) -> Self {
         let (address, user, database) = (config.address(), config.username(), config.database());
-        let code = source
-            .as_database_error()
-            .and_then(|error| error.code())
-            .unwrap_or_default()
-            .into_owned();
-        let message = match (&source, code.as_str()) {
+        let code = code(&source);
+        let message = match (&source, code.as_ref()) {
             (_, "28P01") => format!(
                 "Authentication failed at `{address}`: the password for `{user}` is not valid"
             ),
@@ -55,19 +51,12 @@ impl ConnectError {
 
     /// Whether the server is there but has no room for one more.
     pub(crate) fn is_transient(&self) -> bool {
-        self.code() == "53300"
+        code(&self.source) == "53300"
     }
 
     /// Whether the server does not accept the password or the user.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.code().starts_with("28")
-    }
-
-    fn code(&self) -> Cow<'_, str> {
-        self.source
-            .as_database_error()
-            .and_then(|error| error.code())
-            .unwrap_or_default()
+        code(&self.source).starts_with("28")
     }
 }
 
@@ -81,6 +70,12 @@ impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }
+}
+
+/// PostgreSQL's own code for what is wrong, or nothing.
+fn code(source: &sqlx::Error) -> Cow<'_, str> {
+    let error = source.as_database_error();
+    error.and_then(|error| error.code()).unwrap_or_default()
 }
 
 fn tls(address: &str, error: impl fmt::Display) -> String {

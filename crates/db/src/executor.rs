@@ -6,6 +6,7 @@ use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Execute, Executor, Postgres, SqlStr};
 
 use crate::deadline::within;
+use crate::effect::Effect;
 use crate::error::Error;
 use crate::lease::Lease;
 use crate::pool::Pool;
@@ -186,16 +187,12 @@ impl Lease {
         sql: SqlStr,
         types: &[PgTypeInfo],
     ) -> Result<PgStatement, sqlx::Error> {
-        let before = self.started(&sql, crate::effect::Effect::None);
+        let before = self.started(&sql, Effect::None);
         let limit = self.claim().pool.config.socket_timeout;
         let result = within(limit, self.connection().prepare_with(sql, types))
             .await
             .unwrap_or_else(|error| Err(error.into()));
-        self.ended(
-            before,
-            crate::effect::Effect::None,
-            result.as_ref().map(drop),
-        );
+        self.ended(before, Effect::None, result.as_ref().map(drop));
         result
     }
 }

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Notify;
 
 use crate::config::Config;
-use crate::dial::{self};
+use crate::dial;
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::lease::Lease;

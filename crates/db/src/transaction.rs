@@ -6,8 +6,9 @@ use std::time::Duration;
 use sqlx::{Executor, SqlStr};
 
 use crate::deadline::within;
+use crate::effect::Effect;
 use crate::error::{Error, is_broken, is_conflict};
-use crate::lease::Lease;
+use crate::lease::{Condition, Lease};
 use crate::pool::Pool;
 
 /// How a transaction runs. The default is the server's: READ COMMITTED, read and write.
@@ -70,7 +71,7 @@ impl Transaction {
     /// [`Error::TransactionFailed`] when a statement in it had failed, which PostgreSQL answers with a silent
     /// rollback; [`Error::CommitUnknown`] when the answer was lost; a deferred constraint's error.
     pub async fn commit(mut self) -> Result<(), Error> {
-        let raw = (self.lease.condition >= crate::lease::Condition::Raw)
+        let raw = (self.lease.condition >= Condition::Raw)
             .then(|| "a statement on the raw connection failed".to_owned());
         if let Some(failed) = self.failure().or(raw) {
             // A rollback to a savepoint may have saved the transaction: only the server knows.
@@ -124,7 +125,7 @@ impl DerefMut for Transaction {
 
 /// Sends one of the transaction's own statements, which leave no mark of their own on the session.
 async fn control(lease: &mut Lease, sql: &'static str) -> Result<(), Error> {
-    let before = lease.started(&SqlStr::from_static(sql), crate::effect::Effect::None);
+    let before = lease.started(&SqlStr::from_static(sql), Effect::None);
     let limit = lease.claim().pool.config.socket_timeout;
     let answer = lease.connection().execute(sqlx::raw_sql(sql));
     let result = match within(limit, answer).await {
@@ -134,11 +135,7 @@ async fn control(lease: &mut Lease, sql: &'static str) -> Result<(), Error> {
             return Err(error);
         }
     };
-    lease.ended(
-        before,
-        crate::effect::Effect::None,
-        result.as_ref().map(drop),
-    );
+    lease.ended(before, Effect::None, result.as_ref().map(drop));
     result.map(drop).map_err(Error::from)
 }
 
