@@ -10,7 +10,7 @@ use url::Url;
 use crate::endpoint::{at, quote_identifier, refuse_session, server, session};
 use crate::environment::url_from_env;
 use crate::parameters::{ConfigError, THROUGH_PGBOUNCER};
-use crate::query::Parameters;
+use crate::query::{Parameters, check_text};
 use crate::tls::{Tls, tls};
 
 /// Everything the pool can be told. [`Config::parse`] reads it from a URL; the fields may be changed afterwards.
@@ -73,6 +73,7 @@ impl Config {
     /// An unknown parameter or a bad value: the error names the key, what it takes and, for an unknown one, the
     /// nearest known key. It never contains a value.
     pub fn parse(url: &str) -> Result<Self, ConfigError> {
+        check_text(url.trim())?;
         let url = Url::parse(url.trim()).map_err(|error| ConfigError::url(&error.to_string()))?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err(ConfigError::url(

@@ -8,6 +8,24 @@ use url::Url;
 
 use crate::parameters::{ConfigError, PARAMETERS, TOLERATED};
 
+/// Refuses what would be read as a URL, but not the one that was meant: a part of the password would become the host, the
+/// database or a parameter, and be printed as such.
+pub(crate) fn check_text(url: &str) -> Result<(), ConfigError> {
+    if url.starts_with(['"', '\'']) || url.ends_with(['"', '\'']) {
+        return Err(ConfigError::url("it is in quotes: remove them"));
+    }
+    let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = after_scheme.split(['/', '?']).next().unwrap_or_default();
+    let expected = authority.matches('@').count().min(1);
+    if url.contains('#') || url.matches('@').count() > expected {
+        return Err(ConfigError::url(
+            "it has a `#`, or an `@` that is not the one before the host; \
+             percent-encode the user, the password and each value: `@` is %40, `#` %23, `/` %2F, `?` %3F",
+        ));
+    }
+    Ok(())
+}
+
 /// The parameters of one URL, each taken out as it is read.
 pub(crate) struct Parameters(BTreeMap<String, String>);
 

@@ -151,6 +151,48 @@ fn a_bad_parameter_is_named_with_what_it_takes_but_never_its_value() {
 }
 
 #[test]
+fn an_unencoded_password_is_refused_and_no_piece_of_it_is_printed() {
+    for password in [
+        "can@ary",
+        "canary#canary",
+        "can@ary#can/ary",
+        "can@ary/canary",
+        "can@ary?canary",
+        "can@ary?canary&canary=canary",
+        "12/canary",
+        "12?canary",
+        "#canary",
+    ] {
+        let url = format!("postgres://user:{password}@host:5432/database");
+        let error = Config::parse(&url).expect_err(&url);
+        let printed = format!("{error} {error:?} {error:#?}");
+        assert!(printed.contains("percent-encode"), "{url}: {printed}");
+        assert!(
+            !printed.contains("can") && !printed.contains("ary"),
+            "{url}: {printed}"
+        );
+    }
+    for parameters in ["schema=a#canary", "application_name=a@canary"] {
+        let error = parse(parameters).expect_err(parameters);
+        assert!(error.contains("percent-encode"), "{parameters}: {error}");
+        assert!(!error.contains("canary"), "{parameters}: {error}");
+    }
+    let config =
+        Config::parse("postgres://user:p%40ss%23w%2Frd%3F@host/data%40base").expect("valid");
+    assert_eq!(config.database(), "data@base");
+}
+
+#[test]
+fn a_url_in_quotes_is_refused_with_a_word_about_them() {
+    for quote in ['"', '\''] {
+        let error = Config::parse(&format!("{quote}{URL}{quote}\n")).expect_err("quoted");
+        let printed = format!("{error} {error:?}");
+        assert!(printed.contains("remove"), "{printed}");
+        assert!(!printed.contains("canary"), "{printed}");
+    }
+}
+
+#[test]
 fn the_table_of_settings_has_every_parameter_with_its_default() {
     for (key, default, _) in PARAMETERS {
         if default.bytes().all(|byte| byte.is_ascii_digit())
