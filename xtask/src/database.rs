@@ -6,7 +6,8 @@ use std::process::Command;
 
 use local_postgres::{Cluster, Stop};
 
-use crate::{Result, say, workspace};
+use crate::output::{Result, say};
+use crate::workspace;
 
 const NAME: &str = "reservoir";
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::database::Database;
+use crate::output::{Result, say};
 use crate::process::{Event, Process, Processes};
-use crate::{Result, ready, say, workspace};
+use crate::{ready, workspace};
 
 const HELP: &str = "\
 Starts a private PostgreSQL, migrates it, fills it with sample data and runs both services until Ctrl-C.

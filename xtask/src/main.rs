@@ -2,19 +2,16 @@
 
 mod database;
 mod dev;
+mod output;
 mod prepare;
 mod process;
 mod ready;
 mod touch;
 mod workspace;
 
-use std::error::Error;
-use std::fmt::Display;
-use std::io::Write;
 use std::process::ExitCode;
 
-/// Errors are read by a person: text is enough.
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use crate::output::{Result, say};
 
 const HELP: &str = "\
 The developer's commands of this workspace.
@@ -48,9 +45,4 @@ fn run(arguments: &[String]) -> Result<()> {
         }
         Some((unknown, _)) => Err(format!("there is no command `{unknown}`.\n\n{HELP}").into()),
     }
-}
-
-/// Prints a line; unlike `println!` it survives a reader that has gone, as in `cargo dev | head`.
-fn say(line: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use local_postgres::Cluster;
 
+use crate::output::{Result, say};
 use crate::touch::Touched;
-use crate::{Result, say, workspace};
+use crate::workspace;
 
 const HELP: &str = "\
 Renews the query data in .sqlx, with which builds check SQL without a database. Commit the result.

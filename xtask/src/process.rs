@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::{Result, say, workspace};
+use crate::output::{Result, say};
+use crate::workspace;
 
 /// How long the services may take to stop; their own limit is shorter.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::SystemTime;
 
-use crate::Result;
+use crate::output::Result;
 
 /// A source file that looks changed to cargo, so that its macros expand anew. Dropped, it has its old time again, unless
 /// somebody has saved it meanwhile: the other builds of the same file stay valid.
