@@ -6,6 +6,7 @@ mod output;
 mod prepare;
 mod process;
 mod ready;
+mod structure;
 mod touch;
 mod workspace;
 
@@ -18,6 +19,7 @@ The developer's commands of this workspace.
 
 cargo xtask dev [--fresh] [--no-sample]   start PostgreSQL and both services (alias: cargo dev)
 cargo xtask prepare [--check]             renew the query data in .sqlx, or only tell whether it is stale
+cargo xtask structure                     check imports and the lengths of files and functions
 
 Each explains itself with --help.";
 
@@ -39,6 +41,7 @@ fn run(arguments: &[String]) -> Result<()> {
     {
         Some(("dev", options)) => dev::run(options),
         Some(("prepare", options)) => prepare::run(options),
+        Some(("structure", options)) => structure::run(options),
         None | Some(("--help" | "-h" | "help", _)) => {
             say(HELP);
             Ok(())

@@ -79,8 +79,7 @@ fn migrate(cluster: &Cluster) -> Result<()> {
 
 /// Compiles every file with a query macro against the database and gives what the macros wrote.
 fn describe(cluster: &Cluster) -> Result<Queries> {
-    let mut sources = Vec::new();
-    find_sources(workspace::root(), &mut sources)?;
+    let sources = find_sources()?;
     if sources.is_empty() {
         return Ok(Queries::new());
     }
@@ -110,24 +109,19 @@ fn describe(cluster: &Cluster) -> Result<Queries> {
     read(&folder)
 }
 
-/// Collects the files below `folder` that have query macros.
-fn find_sources(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.is_dir() {
-            // `target` has no sources of ours, and nor has what begins with a dot.
-            if name != "target" && !name.starts_with('.') {
-                find_sources(&path, found)?;
-            }
-        } else if name.ends_with(".rs") && path != workspace::root().join(THIS_FILE) {
-            let text = fs::read_to_string(&path)?;
-            if MACROS.iter().any(|name| text.contains(name)) {
-                found.push(path);
-            }
+/// The files that have query macros.
+fn find_sources() -> Result<Vec<PathBuf>> {
+    let mut sources = Vec::new();
+    workspace::find_files(workspace::root(), "rs", &mut sources)?;
+    sources.retain(|path| *path != workspace::root().join(THIS_FILE));
+    let mut found = Vec::new();
+    for path in sources {
+        let text = fs::read_to_string(&path)?;
+        if MACROS.iter().any(|name| text.contains(name)) {
+            found.push(path);
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// The names of the packages that the files belong to.

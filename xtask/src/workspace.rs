@@ -1,7 +1,10 @@
 //! Where things are in this workspace, and its cargo.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::output::Result;
 
 /// The workspace's root, from whichever folder the command was called.
 pub(crate) fn root() -> &'static Path {
@@ -23,4 +26,27 @@ pub(crate) fn cargo() -> Command {
     }
     cargo.current_dir(root());
     cargo
+}
+
+/// Collects the files in `folder` and below whose names end so.
+pub(crate) fn find_files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> Result<()> {
+    // Where nothing stands before a name, `folder` is empty.
+    let here = if folder == Path::new("") {
+        Path::new(".")
+    } else {
+        folder
+    };
+    for entry in fs::read_dir(here)? {
+        let path = folder.join(entry?.file_name());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            // `target` has no sources of ours, and nor has what begins with a dot.
+            if name != "target" && !name.starts_with('.') {
+                find_files(&path, extension, found)?;
+            }
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    Ok(())
 }
