@@ -6,6 +6,7 @@ use std::process::Command;
 
 use local_postgres::{Cluster, Stop};
 
+use crate::given::Given;
 use crate::output::{Result, say};
 use crate::workspace;
 
@@ -18,20 +19,20 @@ pub(crate) enum Database {
         folder: PathBuf,
         url: String,
     },
-    /// What `DATABASE_URL` names; it is neither started nor stopped.
-    Given(String),
+    /// It is neither started nor stopped.
+    Given(Given),
 }
 
 impl Database {
-    pub(crate) fn open(fresh: bool) -> Result<Self> {
-        match given_url()? {
+    pub(crate) fn open(given: Option<Given>, fresh: bool) -> Result<Self> {
+        match given {
             None => Self::open_private(fresh),
             Some(_) if fresh => Err(
                 "--fresh removes the private database, but DATABASE_URL is set.\n\
                  Unset it (look into .env too), or empty that database yourself."
                     .into(),
             ),
-            Some(url) => Ok(Self::Given(url)),
+            Some(given) => Ok(Self::Given(given)),
         }
     }
 
@@ -58,7 +59,8 @@ impl Database {
 
     pub(crate) fn url(&self) -> &str {
         match self {
-            Self::Private { url, .. } | Self::Given(url) => url,
+            Self::Private { url, .. } => url,
+            Self::Given(given) => given.url(),
         }
     }
 
@@ -90,9 +92,14 @@ impl fmt::Display for Database {
                     cluster.port()
                 )
             }
-            Self::Given(_) => formatter.write_str("the one that DATABASE_URL names"),
+            Self::Given(given) => write!(formatter, "{given}, which DATABASE_URL names"),
         }
     }
+}
+
+/// What `DATABASE_URL` names, if it is set.
+pub(crate) fn given() -> Result<Option<Given>> {
+    given_url()?.map(Given::parse).transpose()
 }
 
 /// `DATABASE_URL` from the environment or else from `.env`, as the services read it; empty is unset.

@@ -4,17 +4,20 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::database::Database;
+use crate::database::{self, Database};
+use crate::given::{Given, Sample};
 use crate::output::{Result, say};
 use crate::process::{Event, Process, Processes};
 use crate::{ready, workspace};
 
 const HELP: &str = "\
 Starts a private PostgreSQL, migrates it, fills it with sample data and runs both services until Ctrl-C.
-The data is kept for the next time. With DATABASE_URL set (or in .env) that database is used instead.
+The data is kept for the next time. With DATABASE_URL set (or in .env) that database is migrated and used instead;
+sample data is put into it only if it is on this machine and you say so.
 
 cargo dev [options]
   --fresh       begin with an empty database
+  --sample      put sample data into the database that DATABASE_URL names, if it has no customers; do not ask
   --no-sample   put no sample data into an empty database
   --help        print this";
 
@@ -48,42 +51,62 @@ enum Asked {
 #[derive(Default)]
 struct Options {
     fresh: bool,
-    no_sample: bool,
+    sample: Sample,
+}
+
+impl Options {
+    /// `None` when only help is wanted.
+    fn read(arguments: &[String]) -> Result<Option<Self>> {
+        let mut options = Self::default();
+        for argument in arguments {
+            match argument.as_str() {
+                "--fresh" => options.fresh = true,
+                "--sample" => options.sample = Sample::Yes,
+                "--no-sample" => options.sample = Sample::No,
+                "--help" | "-h" => return Ok(None),
+                unknown => return Err(format!("there is no option `{unknown}`.\n\n{HELP}").into()),
+            }
+        }
+        Ok(Some(options))
+    }
 }
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let mut options = Options::default();
-    for argument in arguments {
-        match argument.as_str() {
-            "--fresh" => options.fresh = true,
-            "--no-sample" => options.no_sample = true,
-            "--help" | "-h" => {
-                say(HELP);
-                return Ok(());
-            }
-            unknown => return Err(format!("there is no option `{unknown}`.\n\n{HELP}").into()),
-        }
-    }
+    let Some(options) = Options::read(arguments)? else {
+        say(HELP);
+        return Ok(());
+    };
+    let given = database::given()?;
+    let sample = takes_sample(given.as_ref(), options.sample)?;
     let started = Instant::now();
-    check_ports()?;
+    check_ports(&SERVICES)?;
     // Before the build, which may take minutes: what is missing is said at once.
-    let database = Database::open(options.fresh)?;
+    let database = Database::open(given, options.fresh)?;
     let dev = Dev {
-        programs: build(&options)?,
+        programs: build(sample)?,
         database: &database,
         processes: Processes::new(),
     };
-    dev.processes.watch_signals()?;
-    let outcome = dev.run(&options, started);
+    dev.processes.report_signals()?;
+    let outcome = dev.run(sample, started);
     // Last, and also after an error.
     database.close()?;
     outcome
 }
 
+/// Says which database is used, before anything is done with it, and whether sample data is put in.
+fn takes_sample(given: Option<&Given>, asked_for: Sample) -> Result<bool> {
+    let Some(given) = given else {
+        return Ok(asked_for != Sample::No);
+    };
+    say(format_args!("Using {given}, which DATABASE_URL names."));
+    given.takes_sample(asked_for)
+}
+
 /// Before anything is built or started: the commonest mistake is a second `cargo dev`.
-fn check_ports() -> Result<()> {
-    for Service { name, port } in SERVICES {
-        TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
+fn check_ports(services: &[Service]) -> Result<()> {
+    for Service { name, port } in services {
+        TcpListener::bind(("127.0.0.1", *port)).map_err(|error| {
             format!(
                 "{name} needs port {port}, and something has it already ({error}).\n\
                  Is another `cargo dev` or `docker compose up` running? Stop it, or find the process with `lsof -i :{port}`."
@@ -94,14 +117,14 @@ fn check_ports() -> Result<()> {
 }
 
 /// Builds what will run and gives the folder of the programs, which is our own.
-fn build(options: &Options) -> Result<PathBuf> {
+fn build(sample: bool) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
     cargo.arg("build");
     // `cargo run --release --package xtask -- dev` runs the services as they ship.
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    let sample = (!options.no_sample).then_some("sample");
+    let sample = sample.then_some("sample");
     for package in SERVICES.iter().map(|service| service.name).chain(sample) {
         cargo.args(["--package", package]);
     }
@@ -119,21 +142,26 @@ struct Dev<'a> {
 }
 
 impl Dev<'_> {
-    fn run(mut self, options: &Options, started: Instant) -> Result<()> {
+    fn run(mut self, sample: bool, started: Instant) -> Result<()> {
         let mut asked = self.run_to_end("customer", &["migrate"])?;
-        if asked == Asked::ToGoOn && !options.no_sample {
+        if asked == Asked::ToGoOn && sample {
             asked = self.run_to_end("sample", &[])?;
         }
         if asked == Asked::ToStop {
             return Ok(());
         }
-        for Service { name, port } in SERVICES {
-            let process = self.process(name, &[]).port(port);
-            self.processes.start(process)?;
-        }
+        self.start(&SERVICES)?;
         let outcome = self.serve(started);
         self.processes.stop();
         outcome
+    }
+
+    fn start(&mut self, services: &[Service]) -> Result<()> {
+        for Service { name, port } in services {
+            let process = self.process(name, &[]).port(*port);
+            self.processes.start(process)?;
+        }
+        Ok(())
     }
 
     /// Runs a program that does its work and ends; what it prints is shown only if it fails.
@@ -160,7 +188,7 @@ impl Dev<'_> {
         }
     }
 
-    /// Waits until both services are ready, says so, and shows what they print until somebody has enough.
+    /// Waits until both services are ready, says so, and shows what they print until it is to stop.
     fn serve(&mut self, started: Instant) -> Result<()> {
         let mut waiting: Vec<&Service> = SERVICES.iter().collect();
         let deadline = Instant::now() + PATIENCE;
@@ -238,7 +266,7 @@ mod tests {
     #[test]
     fn an_unknown_option_is_an_error_that_lists_the_known_ones() {
         let error = super::run(&["--frehs".to_owned()]).unwrap_err().to_string();
-        for part in ["`--frehs`", "--fresh", "--no-sample", "--help"] {
+        for part in ["`--frehs`", "--fresh", "--sample", "--no-sample", "--help"] {
             assert!(error.contains(part), "{error}");
         }
     }

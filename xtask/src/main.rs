@@ -2,6 +2,7 @@
 
 mod database;
 mod dev;
+mod given;
 mod output;
 mod prepare;
 mod process;
@@ -17,7 +18,7 @@ use crate::output::{Result, say};
 const HELP: &str = "\
 The developer's commands of this workspace.
 
-cargo xtask dev [--fresh] [--no-sample]   start PostgreSQL and both services (alias: cargo dev)
+cargo xtask dev [options]                 start PostgreSQL and both services (alias: cargo dev)
 cargo xtask prepare [--check]             renew the query data in .sqlx, or only tell whether it is stale
 cargo xtask structure                     check imports and the lengths of files and functions
 

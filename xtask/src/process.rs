@@ -18,9 +18,9 @@ use crate::workspace;
 /// How long the services may take to stop; their own limit is shorter.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A program's parent. It passes on the signals whose names it reads. When the pipe ends, because we died, it kills
+/// The shell that is a program's parent. It passes on the signals whose names it reads. When the pipe ends, because we died, it kills
 /// the program: nothing is left running even after our `kill -9`.
-const WATCHDOG: &str = r#"
+const PARENT: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
 program=$!
@@ -42,7 +42,7 @@ impl Process {
     pub(crate) fn new(name: &str, program: &Path, arguments: &[&str], database_url: &str) -> Self {
         let mut command = Command::new("sh");
         command
-            .args(["-c", WATCHDOG, "cargo-dev-watchdog"])
+            .args(["-c", PARENT, "cargo-dev-parent"])
             .arg(program)
             .args(arguments);
         command
@@ -86,7 +86,7 @@ enum Happening {
 pub(crate) struct Processes {
     happenings: Receiver<Happening>,
     sender: Sender<Happening>,
-    /// By name, the pipe to its watchdog.
+    /// By name, the pipe to its parent.
     running: HashMap<String, ChildStdin>,
     /// Output that waits to be shown; none once it is shown as it comes.
     held: Option<Vec<String>>,
@@ -103,8 +103,8 @@ impl Processes {
         }
     }
 
-    /// From now on Ctrl-C, SIGTERM and SIGHUP are events. The second one ends us at once, and the watchdogs do the rest.
-    pub(crate) fn watch_signals(&self) -> Result<()> {
+    /// From now on Ctrl-C, SIGTERM and SIGHUP are events. The second one ends us at once, and their parents kill the programs.
+    pub(crate) fn report_signals(&self) -> Result<()> {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         let reports = self.sender.clone();
         thread::spawn(move || {
