@@ -103,13 +103,14 @@ fn takes_sample(given: Option<&Given>, asked_for: Sample) -> Result<bool> {
     given.takes_sample(asked_for)
 }
 
-/// Before anything is built or started: the commonest mistake is a second `cargo dev`.
+/// The commonest mistake is a second `cargo dev`.
 fn check_ports(services: &[Service]) -> Result<()> {
     for Service { name, port } in services {
         TcpListener::bind(("127.0.0.1", *port)).map_err(|error| {
             format!(
                 "{name} needs port {port}, and something has it already ({error}).\n\
-                 Is another `cargo dev` or `docker compose up` running? Stop it, or find the process with `lsof -i :{port}`."
+                 Is another `cargo dev` or `docker compose up` running? Stop it. `lsof -i :{port}` finds the process.\n\
+                 To use other ports, change them in xtask/src/dev.rs."
             )
         })?;
     }
@@ -156,7 +157,10 @@ impl Dev<'_> {
         outcome
     }
 
+    /// The build before it may have taken minutes: the ports are looked at again. A service that finds its port taken
+    /// advises another PORT, which `cargo dev` sets itself.
     fn start(&mut self, services: &[Service]) -> Result<()> {
+        check_ports(services)?;
         for Service { name, port } in services {
             let process = self.process(name, &[]).port(*port);
             self.processes.start(process)?;
@@ -263,9 +267,35 @@ Ctrl-C stops everything.
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_taken_during_the_build_is_an_error_about_cargo_dev() {
+        let given = Given::parse("postgres://localhost/shop".to_owned()).unwrap();
+        let mut dev = Dev {
+            programs: PathBuf::from("/nowhere"),
+            database: &Database::Given(given),
+            processes: Processes::new(),
+        };
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let name = "customer";
+        let error = dev.start(&[Service { name, port }]).unwrap_err();
+        let error = error.to_string();
+        for part in [
+            &format!("customer needs port {port}"),
+            "another `cargo dev`",
+            &format!("lsof -i :{port}"),
+            "xtask/src/dev.rs",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert!(!error.contains("PORT"), "{error}");
+    }
+
     #[test]
     fn an_unknown_option_is_an_error_that_lists_the_known_ones() {
-        let error = super::run(&["--frehs".to_owned()]).unwrap_err().to_string();
+        let error = run(&["--frehs".to_owned()]).unwrap_err().to_string();
         for part in ["`--frehs`", "--fresh", "--sample", "--no-sample", "--help"] {
             assert!(error.contains(part), "{error}");
         }

@@ -18,8 +18,8 @@ use crate::workspace;
 /// How long the services may take to stop; their own limit is shorter.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The shell that is a program's parent. It passes on the signals whose names it reads. When the pipe ends, because we died, it kills
-/// the program: nothing is left running even after our `kill -9`.
+/// The shell that is a program's parent. It passes on the signals whose names it reads. When the pipe ends, because our
+/// process has, it kills the program: nothing is left running even after our `kill -9`.
 const PARENT: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
@@ -103,7 +103,8 @@ impl Processes {
         }
     }
 
-    /// From now on Ctrl-C, SIGTERM and SIGHUP are events. The second one ends us at once, and their parents kill the programs.
+    /// From now on Ctrl-C, SIGTERM and SIGHUP are events. The second one ends us at once, and the programs' parents kill
+    /// them.
     pub(crate) fn report_signals(&self) -> Result<()> {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         let reports = self.sender.clone();
