@@ -19,7 +19,7 @@ Renews the query data in .sqlx, with which builds check SQL without a database. 
 cargo xtask prepare           renew it
 cargo xtask prepare --check   change nothing; fail if it is stale";
 
-/// What gives a query macro away; the bodies of functions that only mention one do no harm.
+/// What a query macro looks like; the bodies of functions that only mention one do no harm.
 const MACROS: [&str; 3] = ["query!(", "query_as!(", "query_scalar!("];
 const THIS_FILE: &str = "xtask/src/prepare.rs";
 
@@ -37,19 +37,13 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
             return Ok(());
         }
         _ => {
-            return Err(format!(
-                "these options are not known: {}\n\n{HELP}",
-                options.join(" ")
-            )
-            .into());
+            let options = options.join(" ");
+            return Err(format!("these options are not known: {options}\n\n{HELP}").into());
         }
     };
-    let cluster = Cluster::temporary()?;
-    cluster.create_database(DATABASE)?;
-    migrate(&cluster)?;
-    let fresh = describe(&cluster)?;
-    let committed_folder = workspace::root().join(".sqlx");
-    let committed = read(&committed_folder)?;
+    let fresh = learn()?;
+    let folder = workspace::root().join(".sqlx");
+    let committed = read(&folder)?;
     if fresh == committed {
         say(format_args!(".sqlx is up to date: {} queries", fresh.len()));
         return Ok(());
@@ -57,7 +51,16 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     if check {
         return Err(stale(&fresh, &committed).into());
     }
-    replace(&committed_folder, &fresh, &committed)
+    replace(&folder, &fresh, &committed)
+}
+
+/// The query data as it is now; the first time it takes minutes, so each step is said.
+fn learn() -> Result<Queries> {
+    say("Starting a temporary PostgreSQL");
+    let cluster = Cluster::temporary()?;
+    cluster.create_database(DATABASE)?;
+    migrate(&cluster)?;
+    describe(&cluster)
 }
 
 /// Applies the migrations as they stand; it takes no build of a service, which could fail for want of query data.
@@ -68,6 +71,7 @@ fn migrate(cluster: &Cluster) -> Result<()> {
     }
     files.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
     files.sort();
+    say(format_args!("Applying {} migrations", files.len()));
     for file in files {
         let sql = fs::read_to_string(&file)?;
         cluster
@@ -86,10 +90,12 @@ fn describe(cluster: &Cluster) -> Result<Queries> {
     // Goes with the cluster, even if we are interrupted.
     let folder = cluster.data_folder().with_file_name("queries");
     fs::create_dir(&folder)?;
+    let packages: Vec<_> = packages(&sources)?.into_iter().collect();
+    say(format_args!("Compiling {} against it", packages.join(", ")));
     let mut check = workspace::cargo();
-    check.args(["check", "--quiet", "--all-targets"]);
-    for package in packages(&sources)? {
-        check.args(["--package", &package]);
+    check.args(["check", "--all-targets"]);
+    for package in &packages {
+        check.args(["--package", package]);
     }
     check
         .env("DATABASE_URL", cluster.url(DATABASE))

@@ -92,3 +92,18 @@ fn dev_takes_no_url_without_a_database() {
         assert!(!printed.contains("cargo build"), "{printed}");
     }
 }
+
+#[test]
+fn prepare_says_what_it_is_doing() {
+    let printed = run("prepare", &["prepare", "--check"], "");
+    for part in [
+        "Starting a temporary PostgreSQL",
+        "migrations",
+        "Compiling customer, ",
+        "cargo check",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    // Cargo says which crate it is at.
+    assert!(!printed.contains("--quiet"), "{printed}");
+}
