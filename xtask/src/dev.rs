@@ -179,9 +179,8 @@ impl Dev<'_> {
                     return Ok(Asked::ToGoOn);
                 }
                 Some(Event::Ended { name, status }) => {
-                    self.processes.show_output();
                     let command = [&[name.as_str()], arguments].concat().join(" ");
-                    return Err(format!("`{command}` failed ({status}): see above").into());
+                    return self.fail(&format!("`{command}` failed ({status}): see above"));
                 }
                 Some(Event::Signal) => {
                     self.processes.stop();
@@ -201,27 +200,20 @@ impl Dev<'_> {
             match self.processes.next(pause) {
                 Some(Event::Signal) => return Ok(()),
                 Some(Event::Ended { name, status }) => {
-                    self.processes.show_output();
-                    return Err(format!(
+                    return self.fail(&format!(
                         "{name} has ended by itself ({status}): see above. Everything is stopped."
-                    )
-                    .into());
+                    ));
                 }
                 None => {}
             }
-            let Some(service) = waiting.last() else {
+            let Some(Service { name, port }) = waiting.last() else {
                 continue;
             };
-            match ready::ask(service.port) {
+            match ready::ask(*port) {
                 Ok(()) => drop(waiting.pop()),
                 Err(reason) if Instant::now() > deadline => {
-                    self.processes.show_output();
-                    return Err(format!(
-                        "{} is not ready after {} s: {reason}",
-                        service.name,
-                        PATIENCE.as_secs()
-                    )
-                    .into());
+                    let seconds = PATIENCE.as_secs();
+                    return self.fail(&format!("{name} is not ready after {seconds} s: {reason}"));
                 }
                 Err(_) => {}
             }
@@ -230,6 +222,12 @@ impl Dev<'_> {
                 self.processes.show_output();
             }
         }
+    }
+
+    /// Shows what the services have printed, for the error refers to it.
+    fn fail<T>(&mut self, error: &str) -> Result<T> {
+        self.processes.show_output();
+        Err(error.into())
     }
 
     fn process(&self, program: &str, arguments: &[&str]) -> Process {

@@ -32,13 +32,7 @@ impl Given {
              Put no quotes around it, and percent-encode user and password: `@` is %40, `#` %23, `/` %2F, `?` %3F.",
         )?;
         let (host, port) = split_port(parts.host);
-        let decoded = form_urlencoded::parse(parts.parameters.as_bytes());
-        let given_host = decoded.filter(|(key, value)| key == "host" && !value.is_empty());
-        let host = match given_host.last() {
-            Some((_, host)) => host.into_owned(),
-            None if host.is_empty() => "localhost".to_owned(),
-            None => decode(host),
-        };
+        let host = host_parameter(parts.parameters).unwrap_or_else(|| decode(host));
         let (port, database) = (port.to_owned(), decode(parts.database));
         if database.is_empty() {
             return Err("DATABASE_URL names no database: \
@@ -139,6 +133,13 @@ fn split(url: &str) -> Option<Parts<'_>> {
     })
 }
 
+/// A parameter of the URL that replaces its host.
+fn host_parameter(parameters: &str) -> Option<String> {
+    let parameters = form_urlencoded::parse(parameters.as_bytes());
+    let mut hosts = parameters.filter(|(key, value)| key == "host" && !value.is_empty());
+    hosts.next().map(|(_, host)| host.into_owned())
+}
+
 /// The address of IPv6 is in brackets and has colons.
 fn split_port(host: &str) -> (&str, &str) {
     let (name, port) = match host.rsplit_once(':') {
@@ -146,7 +147,10 @@ fn split_port(host: &str) -> (&str, &str) {
         _ => (host, ""),
     };
     let port = if port.is_empty() { "5432" } else { port };
-    (name.trim_start_matches('[').trim_end_matches(']'), port)
+    match name.trim_start_matches('[').trim_end_matches(']') {
+        "" => ("localhost", port),
+        name => (name, port),
+    }
 }
 
 fn decode(part: &str) -> String {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use local_postgres::Cluster;
 
@@ -29,17 +30,9 @@ const DATABASE: &str = "prepare";
 type Queries = BTreeMap<String, Vec<u8>>;
 
 pub(crate) fn run(options: &[String]) -> Result<()> {
-    let check = match options {
-        [] => false,
-        [option] if option == "--check" => true,
-        [option] if option == "--help" => {
-            say(HELP);
-            return Ok(());
-        }
-        _ => {
-            let options = options.join(" ");
-            return Err(format!("these options are not known: {options}\n\n{HELP}").into());
-        }
+    let Some(check) = read_check(options)? else {
+        say(HELP);
+        return Ok(());
     };
     let fresh = learn()?;
     let folder = workspace::root().join(".sqlx");
@@ -52,6 +45,17 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
         return Err(stale(&fresh, &committed).into());
     }
     replace(&folder, &fresh, &committed)
+}
+
+/// Whether `--check` is given; `None` when only help is wanted.
+fn read_check(options: &[String]) -> Result<Option<bool>> {
+    let options = options.join(" ");
+    match options.as_str() {
+        "" => Ok(Some(false)),
+        "--check" => Ok(Some(true)),
+        "--help" => Ok(None),
+        _ => Err(format!("these options are not known: {options}\n\n{HELP}").into()),
+    }
 }
 
 /// The query data as it is now; the first time it takes minutes, so each step is said.
@@ -90,29 +94,33 @@ fn describe(cluster: &Cluster) -> Result<Queries> {
     // Goes with the cluster, even if we are interrupted.
     let folder = cluster.data_folder().with_file_name("queries");
     fs::create_dir(&folder)?;
-    let packages: Vec<_> = packages(&sources)?.into_iter().collect();
-    say(format_args!("Compiling {} against it", packages.join(", ")));
-    let mut check = workspace::cargo();
-    check.args(["check", "--all-targets"]);
-    for package in &packages {
-        check.args(["--package", package]);
-    }
+    let mut check = check(&packages(&sources)?);
     check
         .env("DATABASE_URL", cluster.url(DATABASE))
         .env("SQLX_OFFLINE", "false")
         .env("SQLX_OFFLINE_DIR", &folder);
-    let touched = sources
-        .iter()
-        .map(|source| Touched::new(source))
-        .collect::<Result<Vec<_>>>()?;
+    let touched = sources.iter().map(|source| Touched::new(source));
+    let touched = touched.collect::<Result<Vec<_>>>()?;
     let status = check.status()?;
     drop(touched);
-    if !status.success() {
-        return Err(
-            "the workspace does not compile against the migrated database: see above".into(),
-        );
+    match status.success() {
+        true => read(&folder),
+        false => {
+            Err("the workspace does not compile against the migrated database: see above".into())
+        }
     }
-    read(&folder)
+}
+
+/// `cargo check` of these packages.
+fn check(packages: &BTreeSet<String>) -> Command {
+    let names: Vec<_> = packages.iter().map(String::as_str).collect();
+    say(format_args!("Compiling {} against it", names.join(", ")));
+    let mut check = workspace::cargo();
+    check.args(["check", "--all-targets"]);
+    for name in names {
+        check.args(["--package", name]);
+    }
+    check
 }
 
 /// The files that have query macros.
@@ -132,24 +140,18 @@ fn find_sources() -> Result<Vec<PathBuf>> {
 
 /// The names of the packages that the files belong to.
 fn packages(sources: &[PathBuf]) -> Result<BTreeSet<String>> {
-    let mut packages = BTreeSet::new();
-    for source in sources {
-        let manifest = source
-            .ancestors()
-            .map(|folder| folder.join("Cargo.toml"))
-            .find(|manifest| manifest.exists());
-        let manifest =
-            manifest.ok_or_else(|| format!("{} belongs to no package", source.display()))?;
-        let text = fs::read_to_string(&manifest)?;
-        let name = text
-            .lines()
-            .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
-        packages.insert(
-            name.ok_or_else(|| format!("{} has no name", manifest.display()))?
-                .to_owned(),
-        );
-    }
-    Ok(packages)
+    sources.iter().map(|source| package(source)).collect()
+}
+
+fn package(source: &Path) -> Result<String> {
+    let manifests = source.ancestors().map(|folder| folder.join("Cargo.toml"));
+    let manifest = manifests.into_iter().find(|manifest| manifest.exists());
+    let manifest = manifest.ok_or_else(|| format!("{} belongs to no package", source.display()))?;
+    let text = fs::read_to_string(&manifest)?;
+    let mut lines = text.lines();
+    let name = lines.find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    let name = name.ok_or_else(|| format!("{} has no name", manifest.display()))?;
+    Ok(name.to_owned())
 }
 
 fn read(folder: &Path) -> Result<Queries> {

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -129,11 +129,11 @@ impl Processes {
             child
                 .stdout
                 .take()
-                .map(|output| forward(&name, output, self.sender.clone())),
+                .map(|output| self.forward(&name, output)),
             child
                 .stderr
                 .take()
-                .map(|output| forward(&name, output, self.sender.clone())),
+                .map(|output| self.forward(&name, output)),
         ];
         let reports = self.sender.clone();
         thread::spawn(move || {
@@ -147,20 +147,24 @@ impl Processes {
         Ok(())
     }
 
+    /// Sends each line with the program's name before it.
+    fn forward(&self, name: &str, output: impl Read + Send + 'static) -> thread::JoinHandle<()> {
+        let prefix = format!("{name:<11} | ");
+        let sender = self.sender.clone();
+        thread::spawn(move || {
+            let lines = BufReader::new(output).split(b'\n');
+            for line in lines.map_while(io::Result::ok) {
+                let line = format!("{prefix}{}", String::from_utf8_lossy(&line));
+                let _ = sender.send(Happening::Line(line));
+            }
+        })
+    }
+
     /// The next event; `None` when `timeout` is over before one comes.
     pub(crate) fn next(&mut self, timeout: Option<Duration>) -> Option<Event> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
-            let happening = match deadline {
-                None => self
-                    .happenings
-                    .recv()
-                    .map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => self
-                    .happenings
-                    .recv_timeout(deadline.saturating_duration_since(Instant::now())),
-            };
-            match happening.ok()? {
+            match self.receive(deadline)? {
                 Happening::Line(line) => match &mut self.held {
                     Some(held) => held.push(line),
                     None => say(&line),
@@ -171,6 +175,16 @@ impl Processes {
                     }
                     return Some(event);
                 }
+            }
+        }
+    }
+
+    fn receive(&self, deadline: Option<Instant>) -> Option<Happening> {
+        match deadline {
+            None => self.happenings.recv().ok(),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.happenings.recv_timeout(left).ok()
             }
         }
     }
@@ -201,26 +215,6 @@ impl Processes {
         }
         self.running.clear();
     }
-}
-
-/// Sends each line with the program's name before it.
-fn forward(
-    name: &str,
-    output: impl Read + Send + 'static,
-    sender: Sender<Happening>,
-) -> thread::JoinHandle<()> {
-    let prefix = format!("{name:<11} | ");
-    thread::spawn(move || {
-        for line in BufReader::new(output)
-            .split(b'\n')
-            .map_while(io::Result::ok)
-        {
-            let _ = sender.send(Happening::Line(format!(
-                "{prefix}{}",
-                String::from_utf8_lossy(&line)
-            )));
-        }
-    })
 }
 
 #[cfg(test)]

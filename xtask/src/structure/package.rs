@@ -100,29 +100,38 @@ impl Package {
 
     /// One line of figures.
     pub(crate) fn figures(&self) -> String {
-        let groups = Imports::of_files(self.imports.iter()).groups();
-        let in_circles = match groups.as_slice() {
-            [] => "no circle".to_owned(),
-            _ => format!("circles among {groups:?} files"),
-        };
-        let files = self.files.iter().max_by_key(|(_, lines)| *lines);
-        let (file, lines) = files.cloned().unwrap_or_default();
+        let folder = self.folder.display();
+        let files = self.figures_of_files();
+        let functions = self.figures_of_functions();
+        match Imports::of_files(self.imports.iter()).groups().as_slice() {
+            [] => format!("{folder}: {files}; {functions}; no circle"),
+            groups => format!("{folder}: {files}; {functions}; circles among {groups:?} files"),
+        }
+    }
+
+    fn figures_of_files(&self) -> String {
+        let count = self.files.len();
+        let longest = self.files.iter().max_by_key(|(_, lines)| *lines);
+        longest.map_or_else(String::new, |(file, lines)| {
+            format!("{count} files, longest {lines} ({})", name(file))
+        })
+    }
+
+    fn figures_of_functions(&self) -> String {
+        let (count, median) = (self.functions.len(), median(&self.functions));
         let longest = self.functions.iter().max_by_key(|function| function.lines);
-        let longest = longest.map_or_else(String::new, |function| {
-            format!(
-                ", longest `{}` {} ({})",
-                function.name,
-                function.lines,
-                name(&function.file)
-            )
-        });
-        format!(
-            "{}: {} files, longest {lines} ({}); {} functions, median {}{longest}; {in_circles}",
-            self.folder.display(),
-            self.files.len(),
-            name(&file),
-            self.functions.len(),
-            median(&self.functions),
+        longest.map_or_else(
+            String::new,
+            |Function {
+                 name: function,
+                 file,
+                 lines,
+             }| {
+                format!(
+                    "{count} functions, median {median}, longest `{function}` {lines} ({})",
+                    name(file)
+                )
+            },
         )
     }
 }
