@@ -135,7 +135,7 @@ fn folder() -> PathBuf {
     workspace::root().join(".local/postgres")
 }
 
-/// FNV-1a: std's hashes may change with the compiler, and the data would be lost from sight.
+/// FNV-1a: std's hashes may change with the compiler, and the data would not be found again.
 fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

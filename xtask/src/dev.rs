@@ -22,7 +22,7 @@ cargo dev [options]
   --help        print this";
 
 /// How long the services may take to be ready, migrations of another process included.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A service of this workspace; its package and its program have its name.
 struct Service {
@@ -194,7 +194,7 @@ impl Dev<'_> {
     /// Waits until both services are ready, says so, and shows what they print until it is to stop.
     fn serve(&mut self, started: Instant) -> Result<()> {
         let mut waiting: Vec<&Service> = SERVICES.iter().collect();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LONGEST_WAIT;
         loop {
             let pause = (!waiting.is_empty()).then_some(Duration::from_millis(10));
             match self.processes.next(pause) {
@@ -212,7 +212,7 @@ impl Dev<'_> {
             match ready::ask(*port) {
                 Ok(()) => drop(waiting.pop()),
                 Err(reason) if Instant::now() > deadline => {
-                    let seconds = PATIENCE.as_secs();
+                    let seconds = LONGEST_WAIT.as_secs();
                     return self.fail(&format!("{name} is not ready after {seconds} s: {reason}"));
                 }
                 Err(_) => {}

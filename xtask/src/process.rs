@@ -16,7 +16,7 @@ use crate::output::{Result, say};
 use crate::workspace;
 
 /// How long the services may take to stop; their own limit is shorter.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The shell that is a program's parent. It passes on the signals whose names it reads. When the pipe ends, because our
 /// process has, it kills the program: nothing is left running even after our `kill -9`.
@@ -206,7 +206,7 @@ impl Processes {
         for pipe in self.running.values_mut() {
             let _ = writeln!(pipe, "TERM");
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LONGEST_WAIT;
         while !self.running.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if self.next(Some(left)).is_none() {

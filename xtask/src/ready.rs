@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Whether `/readyz` answers 200 on this machine's `port`; else the reason, in the service's words where it has some.
 pub(crate) fn ask(port: u16) -> Result<(), String> {
@@ -21,8 +21,8 @@ pub(crate) fn ask(port: u16) -> Result<(), String> {
 
 fn get_readyz(port: u16) -> io::Result<String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, LONGEST_WAIT)?;
+    stream.set_read_timeout(Some(LONGEST_WAIT))?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
