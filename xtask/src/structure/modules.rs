@@ -96,7 +96,8 @@ impl Modules {
                     self.scan(child, file, &folder, &tokens[index + 3..end])?;
                     end + 1
                 }
-                "use" => self.scan_use(&name, tokens, index + 1),
+                // But not the `use<…>` of a type.
+                "use" if !is(tokens, index + 1, "<") => self.scan_use(&name, tokens, index + 1),
                 _ => self.scan_path(&name, tokens, index),
             };
         }

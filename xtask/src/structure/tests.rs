@@ -80,7 +80,7 @@ fn two_files_that_import_each_other_are_both_named() {
     let found = faults(&[
         ("lib.rs", "mod a;\nmod b;\n"),
         ("a.rs", "use std::fmt;\nuse crate::b::{C, D};\n"),
-        ("b.rs", "fn f() { crate::a::g() }\n"),
+        ("b.rs", "fn f() -> impl Send + use<> { crate::a::g() }\n"),
     ]);
     assert_eq!(
         found[0],
