@@ -1,50 +1,27 @@
 //! Small trees that keep the rules, and some that break them.
 
-use std::fs;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-
+use super::temporary::Tree;
 use super::*;
 
-/// A workspace in a temporary folder, removed at the end.
-struct Tree(PathBuf);
-
-impl Tree {
-    /// The package `crates/a` with these files in `src`.
-    fn new(files: &[(&str, &str)]) -> Self {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("reservoir-structure-{}-{number}", std::process::id());
-        let tree = Self(std::env::temp_dir().join(name));
-        tree.write("crates/a/Cargo.toml", "[package]\nname = \"a\"\n");
-        for (file, text) in files {
-            tree.write(&format!("crates/a/src/{file}"), text);
-        }
-        tree
+/// The package `crates/a` with these files in `src`.
+fn package(files: &[(&str, &str)]) -> Tree {
+    let tree = Tree::new();
+    tree.write("crates/a/Cargo.toml", "[package]\nname = \"a\"\n");
+    for (file, text) in files {
+        tree.write(&format!("crates/a/src/{file}"), text);
     }
-
-    fn write(&self, file: &str, text: &str) {
-        let path = self.0.join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    /// The faults, with paths from `src` on.
-    fn faults(&self) -> Vec<String> {
-        let src = format!("{}/", self.0.join("crates/a/src").display());
-        let (_, faults) = check(&self.0).unwrap();
-        faults.iter().map(|fault| fault.replace(&src, "")).collect()
-    }
+    tree
 }
 
-impl Drop for Tree {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// The faults, with paths from `src` on.
+fn faults_in(tree: &Tree) -> Vec<String> {
+    let src = format!("{}/", tree.root().join("crates/a/src").display());
+    let (_, faults) = check(tree.root()).unwrap();
+    faults.iter().map(|fault| fault.replace(&src, "")).collect()
 }
 
 fn faults(files: &[(&str, &str)]) -> Vec<String> {
-    Tree::new(files).faults()
+    faults_in(&package(files))
 }
 
 #[test]
@@ -166,11 +143,11 @@ fn two_folders_may_not_import_each_other_even_by_different_files() {
 
 #[test]
 fn a_file_has_400_lines_at_most() {
-    let tree = Tree::new(&[("lib.rs", &"//!\n".repeat(400))]);
+    let tree = package(&[("lib.rs", &"//!\n".repeat(400))]);
     tree.write("crates/a/tests/long.rs", &"//!\n".repeat(500));
-    assert_eq!(tree.faults(), [] as [&str; 0]);
+    assert_eq!(faults_in(&tree), [] as [&str; 0]);
     tree.write("crates/a/src/lib.rs", &"//!\n".repeat(401));
-    assert_eq!(tree.faults(), ["lib.rs has 401 lines, more than 400"]);
+    assert_eq!(faults_in(&tree), ["lib.rs has 401 lines, more than 400"]);
 }
 
 #[test]
@@ -183,15 +160,15 @@ fn half_of_the_functions_have_9_lines_at_most() {
     };
     let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", function(12).repeat(5));
     let source = |lines| [function(1).repeat(10), function(lines).repeat(10)].concat();
-    let tree = Tree::new(&[("lib.rs", &(source(9) + &tests))]);
-    let (figures, found) = check(&tree.0).unwrap();
+    let tree = package(&[("lib.rs", &(source(9) + &tests))]);
+    let (figures, found) = check(tree.root()).unwrap();
     assert_eq!(found, [] as [&str; 0]);
     assert!(
         figures[0].contains("20 functions, median 9, longest `f` 9 (lib.rs); no circle"),
         "{figures:?}"
     );
     tree.write("crates/a/src/lib.rs", &source(10));
-    let found = tree.faults();
+    let found = faults_in(&tree);
     assert!(
         found[0].starts_with("half of the functions in") && found[0].contains("have 10 lines"),
         "{found:?}"
