@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -39,6 +39,36 @@ impl Pool {
         let result = locked(&mut connection, migrator).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
         result
+    }
+
+    /// Whether the database has every migration of this migrator: one query on the pool, also through PgBouncer.
+    ///
+    /// # Errors
+    /// Those of [`Pool::acquire`], or the server's, if it does not let the query run.
+    pub async fn is_migrated(&self, migrator: &Migrator) -> Result<bool, Error> {
+        let up = migrator.iter();
+        let up = up.filter(|migration| !migration.migration_type.is_down_migration());
+        let needed: Vec<i64> = up.map(|migration| migration.version).collect();
+        if needed.is_empty() {
+            return Ok(true);
+        }
+        let sql = format!("select version from {} where success", migrator.table_name);
+        let rows = match sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(self).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                let error = Error::from(error);
+                let code = error.as_database().and_then(|cause| cause.code());
+                // undefined_table: nobody has ever migrated.
+                return if code.as_deref() == Some("42P01") {
+                    Ok(false)
+                } else {
+                    Err(error)
+                };
+            }
+        };
+        let applied = rows.iter().map(|row| row.try_get(0));
+        let applied: Vec<i64> = applied.collect::<Result<_, _>>().map_err(Error::from)?;
+        Ok(needed.iter().all(|version| applied.contains(version)))
     }
 }
 
