@@ -8,8 +8,12 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::error::chain;
+use crate::health::healthcheck;
+use crate::http::accept;
+use crate::metrics::install_metrics;
+use crate::serve::{Service, serve};
 use crate::settings::Settings;
-use crate::{Service, healthcheck, install_metrics, serve, signal, telemetry};
+use crate::{signal, telemetry};
 
 /// What is left of the runtime (a name look-up, say) gets this long at the end.
 const RUNTIME_TIMEOUT: Duration = Duration::from_millis(100);
@@ -54,7 +58,7 @@ fn run(service: Service) -> Result<(), Failure> {
         "migrate" => in_runtime(run_migrate(service, settings(service)?)),
         "healthcheck" => healthcheck::run(&settings(service)?).map_err(Failure::Other),
         "help" | "--help" | "-h" => {
-            println!("{}", help(service));
+            print!("{}", help(service));
             Ok(())
         }
         other => {
@@ -66,8 +70,7 @@ fn run(service: Service) -> Result<(), Failure> {
     }
 }
 
-fn help(service: Service) -> String {
-    let Service { name, port, .. } = service;
+fn help(Service { name, port, .. }: Service) -> String {
     format!(
         "Usage: {name} [serve | migrate | healthcheck | --help]
 
@@ -75,36 +78,30 @@ fn help(service: Service) -> String {
   migrate      bring the database up to date and end
   healthcheck  ask the running service whether it is ready; exit 0 or 1
 
-Settings, from the environment or a file .env:
+Settings, from the environment or a file .env, and their defaults:
   DATABASE_URL      the database, and the pool's settings as its parameters
-  HOST              address to listen on (127.0.0.1)
-  PORT              port to listen on ({port})
-  APP_ENV           development: logs for people; production: logs as JSON (development)
-  RUST_LOG          what is logged (info,sqlx=warn)
-  SHUTDOWN_TIMEOUT  seconds that running requests have after SIGTERM (10)
-  MIGRATE           whether serve runs the migrations: true, false (true)"
+{}",
+        Settings::defaults(port).help()
     )
 }
 
 fn settings(service: Service) -> Result<Settings, Failure> {
-    match dotenvy::dotenv() {
-        Err(dotenvy::Error::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+    let reason = match dotenvy::dotenv() {
         // dotenvy's own words would show the line, and with it perhaps a secret.
         Err(dotenvy::Error::LineParse(..)) => {
-            let reason =
-                ".env has a line that is not KEY=value (a value with spaces or # needs quotes)";
-            return Err(Failure::Configuration(reason.to_owned()));
+            "it has a line that is not KEY=value (a value with spaces or # needs quotes)".to_owned()
         }
-        Err(error) => {
-            return Err(Failure::Configuration(format!(
-                ".env cannot be read: {error}"
-            )));
+        Err(error) if !error.not_found() => error.to_string(),
+        _ => {
+            let lookup =
+                |key: &str| std::env::var_os(key).map(|value| value.to_string_lossy().into_owned());
+            return Settings::read(service.port, lookup)
+                .map_err(|error| Failure::Configuration(error.to_string()));
         }
-        Ok(_) => {}
-    }
-    let lookup =
-        |key: &str| std::env::var_os(key).map(|value| value.to_string_lossy().into_owned());
-    Settings::read(service.port, lookup).map_err(|error| Failure::Configuration(error.to_string()))
+    };
+    Err(Failure::Configuration(format!(
+        ".env cannot be read: {reason}"
+    )))
 }
 
 fn in_runtime(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -120,7 +117,7 @@ async fn run_serve(service: Service, settings: Settings) -> Result<(), Failure> 
     let stop = signal::shutdown()
         .map_err(|error| Failure::Other(format!("cannot listen for signals: {error}")))?;
     let pool = pool()?;
-    let listener = listen(&settings).await?;
+    let listener = listen(&settings)?;
     serve(service, listener, pool, &settings, stop).await;
     Ok(())
 }
@@ -142,9 +139,9 @@ fn pool() -> Result<db::Pool, Failure> {
         .map_err(|error| Failure::Configuration(chain(&error)))
 }
 
-async fn listen(settings: &Settings) -> Result<TcpListener, Failure> {
+fn listen(settings: &Settings) -> Result<TcpListener, Failure> {
     let address = settings.address();
-    TcpListener::bind(address).await.map_err(|error| {
+    accept::listen(address).map_err(|error| {
         Failure::Other(match error.kind() {
             io::ErrorKind::AddrInUse => {
                 format!("{address} is taken: stop what listens there, or set PORT to another port")

@@ -21,19 +21,11 @@
 //! }
 //! ```
 
-mod backlog;
-mod command;
-mod connections;
-mod database;
+mod cli;
 mod error;
-mod exposition;
-mod extract;
 mod health;
-mod healthcheck;
+mod http;
 mod metrics;
-mod observe;
-mod page;
-mod problem;
 mod serve;
 mod settings;
 mod signal;
@@ -42,24 +34,12 @@ mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use command::main;
-pub use connections::Stopped;
-pub use error::{Error, FieldError, Result, ResultExt};
-pub use extract::{Json, Path, Query, present};
+pub use cli::main;
+pub use error::problem::FieldError;
+pub use error::{Error, Result, ResultExt};
+pub use http::accept::Stopped;
+pub use http::extract::{Json, Path, Query, present};
+pub use http::page::{Cursor, Limit, Page};
 pub use metrics::install_metrics;
-pub use page::{Cursor, Limit, Page};
-pub use serve::serve;
+pub use serve::{Service, serve};
 pub use settings::{Environment, SettingError, Settings};
-
-/// What makes a service this one and no other.
-#[derive(Debug, Clone, Copy)]
-pub struct Service {
-    /// Its name in logs and messages.
-    pub name: &'static str,
-    /// The port it listens on unless `PORT` says otherwise.
-    pub port: u16,
-    /// Its routes. What every service has (health, metrics, errors) is added around them.
-    pub app: fn(db::Pool) -> axum::Router,
-    /// The migrations its database needs.
-    pub migrator: &'static sqlx::migrate::Migrator,
-}

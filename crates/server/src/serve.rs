@@ -6,21 +6,36 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn;
+use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::connections::{self, Stopped};
 use crate::error::Error;
 use crate::health::{self, Readiness};
+use crate::http::accept::{self, Stopped};
+use crate::http::middleware;
 use crate::settings::Settings;
-use crate::{Service, metrics, observe, startup};
+use crate::{metrics, startup};
 
 /// The largest body a request may have, in bytes; more is a 413.
 const BODY_LIMIT: usize = 64 * 1024;
 
 /// What the pool gets to close its connections when the requests have used up the time.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What makes a service this one and no other.
+#[derive(Debug, Clone, Copy)]
+pub struct Service {
+    /// Its name in logs and messages.
+    pub name: &'static str,
+    /// The port it listens on unless `PORT` says otherwise.
+    pub port: u16,
+    /// Its routes. What every service has (health, metrics, errors) is added around them.
+    pub app: fn(db::Pool) -> Router,
+    /// The migrations its database needs.
+    pub migrator: &'static Migrator,
+}
 
 /// Serves until `shutdown`: it listens at once, connects and migrates in the background, and at the end finishes what is
 /// running within `settings.shutdown_timeout` and closes the pool.
@@ -33,19 +48,20 @@ pub async fn serve(
     settings: &Settings,
     shutdown: impl Future<Output = ()>,
 ) -> Stopped {
-    let readiness = Readiness::new(pool.clone());
+    let readiness = Readiness::new(pool.clone(), service.migrator);
     let app = app(service, &pool, &readiness);
     // Ends with this function, however that ends.
     let mut background = JoinSet::new();
     background.spawn(metrics::upkeep());
     background.spawn(startup::run(
-        service,
+        service.name,
         pool.clone(),
-        settings.migrate,
+        settings.migrate.then_some(service.migrator),
         readiness.clone(),
     ));
+    let name = service.name;
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "{} listens on http://{address}", service.name);
+        tracing::info!("{name} listens on http://{address}");
     }
 
     let limit = settings.shutdown_timeout;
@@ -55,17 +71,12 @@ pub async fn serve(
         deadline = Instant::now() + limit;
         readiness.draining();
     };
-    let stopped = connections::serve(listener, app, shutdown, limit).await;
+    let stopped = accept::serve(listener, app, shutdown, limit).await;
 
     background.abort_all();
-    pool.close(
-        deadline
-            .saturating_duration_since(Instant::now())
-            .max(CLOSE_TIMEOUT),
-    )
-    .await;
+    let left = deadline.saturating_duration_since(Instant::now());
+    pool.close(left.max(CLOSE_TIMEOUT)).await;
     let Stopped { drained, aborted } = stopped;
-    let name = service.name;
     tracing::info!(
         drained,
         aborted,
@@ -81,6 +92,6 @@ fn app(service: Service, pool: &db::Pool, readiness: &Readiness) -> Router {
         .merge(metrics::routes(pool.clone()))
         .fallback(async || Error::NotFound)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(CatchPanicLayer::custom(observe::panicked))
-        .layer(from_fn(observe::request))
+        .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(from_fn(middleware::request))
 }

@@ -1,22 +1,24 @@
-//! What the environment sets: typed, with defaults, and refused by name when it cannot be read.
+//! What the environment sets: typed, with defaults, and an error that names the setting that cannot be read.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use tracing_subscriber::EnvFilter;
+
 /// The settings of a service. The database's are part of `DATABASE_URL` and belong to `db`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// `HOST`: the address to listen on; default `127.0.0.1`.
+    /// `HOST`: the address to listen on.
     pub host: IpAddr,
-    /// `PORT`: the port to listen on, 0 for any free one; the default is the service's own.
+    /// `PORT`: the port to listen on, 0 for any free one.
     pub port: u16,
-    /// `APP_ENV`: how logs are written; default `development`.
+    /// `APP_ENV`: how logs are written.
     pub environment: Environment,
-    /// `RUST_LOG`: what is logged, as `tracing` filter directives; default `info,sqlx=warn`.
+    /// `RUST_LOG`: what is logged, as `tracing` filter directives.
     pub log: String,
-    /// `SHUTDOWN_TIMEOUT`: seconds that running requests have after SIGTERM, 0 to 3600; default 10.
+    /// `SHUTDOWN_TIMEOUT`: how long running requests have after SIGTERM.
     pub shutdown_timeout: Duration,
-    /// `MIGRATE`: whether migrations run at start; default `true`.
+    /// `MIGRATE`: whether migrations run at start.
     pub migrate: bool,
 }
 
@@ -29,54 +31,79 @@ pub enum Environment {
     Production,
 }
 
-/// A setting that cannot be read. It names the setting and what is allowed, never the value, which may be a secret in
-/// the wrong place.
+/// A setting that cannot be read: its name, its value (none of these is a secret) and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {found}, not {expected}; allowed: {allowed}")]
+#[error("{key} is {value:?}; allowed: {allowed}")]
 pub struct SettingError {
     key: &'static str,
-    found: String,
-    expected: &'static str,
+    value: String,
     allowed: &'static str,
 }
 
-/// What a setting is called and what it takes.
-struct Rule {
+/// One setting.
+struct Setting {
     key: &'static str,
-    expected: &'static str,
+    meaning: &'static str,
     allowed: &'static str,
+    read: fn(&mut Settings, &str) -> Option<()>,
+    show: fn(&Settings) -> String,
 }
 
-const HOST: Rule = Rule {
-    key: "HOST",
-    expected: "an IP address",
-    allowed: "an IPv4 or IPv6 address, such as 127.0.0.1 or 0.0.0.0",
-};
-const PORT: Rule = Rule {
-    key: "PORT",
-    expected: "a port",
-    allowed: "a whole number, 0 to 65535",
-};
-const APP_ENV: Rule = Rule {
-    key: "APP_ENV",
-    expected: "an environment",
-    allowed: "development, production",
-};
-const RUST_LOG: Rule = Rule {
-    key: "RUST_LOG",
-    expected: "a log filter",
-    allowed: "a level such as info, or target=level, separated by commas",
-};
-const SHUTDOWN_TIMEOUT: Rule = Rule {
-    key: "SHUTDOWN_TIMEOUT",
-    expected: "a number of seconds",
-    allowed: "a whole number, 0 to 3600",
-};
-const MIGRATE: Rule = Rule {
-    key: "MIGRATE",
-    expected: "a truth value",
-    allowed: "true, false",
-};
+const SETTINGS: [Setting; 6] = [
+    Setting {
+        key: "HOST",
+        meaning: "address to listen on",
+        allowed: "an IPv4 or IPv6 address, such as 127.0.0.1 or 0.0.0.0",
+        read: |settings, text| text.parse().ok().map(|host| settings.host = host),
+        show: |settings| settings.host.to_string(),
+    },
+    Setting {
+        key: "PORT",
+        meaning: "port to listen on",
+        allowed: "a whole number, 0 to 65535",
+        read: |settings, text| text.parse().ok().map(|port| settings.port = port),
+        show: |settings| settings.port.to_string(),
+    },
+    Setting {
+        key: "APP_ENV",
+        meaning: "whether logs are for people or JSON",
+        allowed: "development, production",
+        read: |settings, text| {
+            let all = [Environment::Development, Environment::Production];
+            let named = all.into_iter().find(|one| one.name() == text);
+            named.map(|environment| settings.environment = environment)
+        },
+        show: |settings| settings.environment.name().to_owned(),
+    },
+    Setting {
+        key: "RUST_LOG",
+        meaning: "what is logged",
+        allowed: "a level such as info, or target=level, separated by commas",
+        read: |settings, text| {
+            let filter = EnvFilter::builder().parse(text);
+            filter.ok().map(|_| settings.log = text.to_owned())
+        },
+        show: |settings| settings.log.clone(),
+    },
+    Setting {
+        key: "SHUTDOWN_TIMEOUT",
+        meaning: "seconds that running requests have after SIGTERM",
+        allowed: "a whole number, 0 to 3600",
+        read: |settings, text| {
+            let seconds = text.parse().ok().filter(|seconds| *seconds <= 3600)?;
+            settings.shutdown_timeout = Duration::from_secs(seconds);
+            Some(())
+        },
+        show: |settings| settings.shutdown_timeout.as_secs().to_string(),
+    },
+    Setting {
+        key: "MIGRATE",
+        meaning: "whether serve runs the migrations",
+        allowed: "true, false",
+        read: |settings, text| text.parse().ok().map(|migrate| settings.migrate = migrate),
+        show: |settings| settings.migrate.to_string(),
+    },
+];
 
 impl Settings {
     /// Reads the settings. An empty value counts as unset, as Compose files like to pass them.
@@ -88,25 +115,19 @@ impl Settings {
         lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingError> {
         let mut settings = Self::defaults(default_port);
-        HOST.read(&lookup, &mut settings.host, |text| text.parse().ok())?;
-        PORT.read(&lookup, &mut settings.port, |text| text.parse().ok())?;
-        APP_ENV.read(&lookup, &mut settings.environment, |text| match text {
-            "development" => Some(Environment::Development),
-            "production" => Some(Environment::Production),
-            _ => None,
-        })?;
-        RUST_LOG.read(&lookup, &mut settings.log, |text| {
-            crate::telemetry::filter(text)
-                .is_ok()
-                .then(|| text.to_owned())
-        })?;
-        SHUTDOWN_TIMEOUT.read(&lookup, &mut settings.shutdown_timeout, |text| {
-            text.parse()
-                .ok()
-                .filter(|seconds| *seconds <= 3600)
-                .map(Duration::from_secs)
-        })?;
-        MIGRATE.read(&lookup, &mut settings.migrate, |text| text.parse().ok())?;
+        for Setting {
+            key, allowed, read, ..
+        } in SETTINGS
+        {
+            let value = lookup(key).unwrap_or_default().trim().to_owned();
+            if !value.is_empty() && read(&mut settings, &value).is_none() {
+                return Err(SettingError {
+                    key,
+                    value,
+                    allowed,
+                });
+            }
+        }
         Ok(settings)
     }
 
@@ -126,42 +147,28 @@ impl Settings {
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.host, self.port)
     }
+
+    /// A line for each setting: what it is for, what it takes, and its value here.
+    pub(crate) fn help(&self) -> String {
+        let lines = SETTINGS.iter().map(|setting| {
+            let Setting {
+                key,
+                meaning,
+                allowed,
+                ..
+            } = setting;
+            let value = (setting.show)(self);
+            format!("  {key:<16}  {meaning}: {allowed} ({value})\n")
+        });
+        lines.collect()
+    }
 }
 
-impl Rule {
-    /// Replaces the default by what the environment has, if it has anything.
-    fn read<T>(
-        &self,
-        lookup: impl Fn(&str) -> Option<String>,
-        setting: &mut T,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<(), SettingError> {
-        let value = lookup(self.key).unwrap_or_default();
-        let value = value.trim();
-        if !value.is_empty() {
-            *setting = parse(value).ok_or_else(|| self.broken_by(value))?;
-        }
-        Ok(())
-    }
-
-    fn broken_by(&self, value: &str) -> SettingError {
-        let found = if value.parse::<i128>().is_ok() {
-            "another whole number".to_owned()
-        } else if value.parse::<f64>().is_ok() {
-            "a number".to_owned()
-        } else {
-            format!("text of {} characters", value.chars().count())
-        };
-        let Self {
-            key,
-            expected,
-            allowed,
-        } = *self;
-        SettingError {
-            key,
-            found,
-            expected,
-            allowed,
+impl Environment {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Production => "production",
         }
     }
 }
@@ -176,55 +183,62 @@ mod tests {
 
     #[test]
     fn an_empty_environment_gives_the_defaults() {
-        let settings = Settings::read(4004, |_| None).unwrap();
-        assert_eq!(settings, Settings::defaults(4004));
-        assert_eq!(
-            settings,
-            Settings::read(4004, |_| Some(" ".to_owned())).unwrap()
-        );
-        assert_eq!(settings.address().to_string(), "127.0.0.1:4004");
+        let defaults = Settings::defaults(4004);
+        for empty in [None, Some(" ".to_owned())] {
+            assert_eq!(Settings::read(4004, |_| empty.clone()).unwrap(), defaults);
+        }
+        assert_eq!(defaults.address().to_string(), "127.0.0.1:4004");
     }
 
     #[test]
     fn each_setting_is_read() {
-        assert_eq!(
-            read("HOST", "::").unwrap().address().to_string(),
-            "[::]:4004"
-        );
+        let address = read("HOST", "::").unwrap().address();
+        assert_eq!(address.to_string(), "[::]:4004");
         assert_eq!(read("PORT", "80").unwrap().port, 80);
-        assert_eq!(
-            read("APP_ENV", "production").unwrap().environment,
-            Environment::Production
-        );
-        assert_eq!(
-            read("RUST_LOG", "warn,db=debug").unwrap().log,
-            "warn,db=debug"
-        );
-        assert_eq!(
-            read("SHUTDOWN_TIMEOUT", "0").unwrap().shutdown_timeout,
-            Duration::ZERO
-        );
+        let environment = read("APP_ENV", "production").unwrap().environment;
+        assert_eq!(environment, Environment::Production);
+        let log = read("RUST_LOG", "warn,db=debug").unwrap().log;
+        assert_eq!(log, "warn,db=debug");
+        let timeout = read("SHUTDOWN_TIMEOUT", "0").unwrap().shutdown_timeout;
+        assert_eq!(timeout, Duration::ZERO);
         assert!(!read("MIGRATE", "false").unwrap().migrate);
     }
 
     #[test]
-    fn a_bad_value_is_named_but_not_shown() {
+    fn a_bad_value_is_named_and_shown_with_what_is_allowed() {
         for (key, value) in [
-            ("HOST", "canary.example.com"),
-            ("PORT", "canary"),
+            ("HOST", "www.example.com"),
+            ("PORT", "http"),
             ("PORT", "65536"),
             ("PORT", "-1"),
             ("PORT", "80.5"),
-            ("APP_ENV", "canary"),
-            ("RUST_LOG", "db=canary=x"),
+            ("APP_ENV", "staging"),
+            ("RUST_LOG", "db=loud=x"),
             ("SHUTDOWN_TIMEOUT", "3601"),
-            ("SHUTDOWN_TIMEOUT", "canary"),
-            ("MIGRATE", "canary"),
+            ("SHUTDOWN_TIMEOUT", "soon"),
+            ("MIGRATE", "maybe"),
         ] {
             let text = read(key, value).unwrap_err().to_string();
-            assert!(text.starts_with(key), "{text}");
-            assert!(text.contains("allowed: "), "{text}");
-            assert!(!text.contains(value), "{text}");
+            let start = format!("{key} is {value:?}; allowed: ");
+            assert!(text.starts_with(&start), "{text}");
+        }
+    }
+
+    #[test]
+    fn help_has_each_setting_and_its_default() {
+        let help = Settings::defaults(4004).help();
+        let defaults = [
+            "127.0.0.1",
+            "4004",
+            "development",
+            "info,sqlx=warn",
+            "10",
+            "true",
+        ];
+        for (setting, default) in SETTINGS.iter().zip(defaults) {
+            let mut lines = help.lines();
+            let line = lines.find(|line| line.trim_start().starts_with(setting.key));
+            assert!(line.unwrap().ends_with(&format!("({default})")), "{line:?}");
         }
     }
 }

@@ -3,18 +3,13 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
 
 use crate::settings::{Environment, Settings};
-
-pub(crate) fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(directives)
-}
 
 /// Starts logging, panics included. A second call changes nothing.
 pub(crate) fn start(settings: &Settings) {
     // The settings have been read, so the filter is one.
-    let filter = filter(&settings.log).unwrap_or_default();
+    let filter = EnvFilter::builder().parse_lossy(&settings.log);
     let logs = tracing_subscriber::fmt().with_env_filter(filter);
     let started = match settings.environment {
         Environment::Development => logs.with_ansi(std::io::stdout().is_terminal()).try_init(),

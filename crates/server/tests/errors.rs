@@ -30,7 +30,7 @@ fn problem(answer: &Response, status: u16) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn http_refusals_are_problems() {
+async fn what_http_rejects_is_a_problem() {
     let server = start().await;
     problem(&server.get("/nowhere").await, 404);
     problem(&server.get("/api/things/1").await, 404);
@@ -68,12 +68,12 @@ async fn http_refusals_are_problems() {
 }
 
 #[tokio::test]
-async fn axums_own_refusals_are_problems() {
+async fn axums_own_rejections_are_problems() {
     let server = start().await;
-    let refused = problem(&server.get("/api/plain?ms=x").await, 400);
+    let rejected = problem(&server.get("/api/plain?ms=x").await, 400);
     assert!(
-        refused["detail"].as_str().unwrap().contains("ms"),
-        "{refused}"
+        rejected["detail"].as_str().unwrap().contains("ms"),
+        "{rejected}"
     );
     problem(
         &server
@@ -103,14 +103,14 @@ async fn what_cannot_be_accepted_names_its_field() {
         (json!({ "name": "a", "amount": 70_000 }), ""),
         (json!({ "name": "a\u{0}b" }), ""),
     ] {
-        let refused = problem(&server.post("/api/things", body.clone()).await, 422);
-        assert_eq!(refused["errors"][0]["field"], field, "{body}: {refused}");
-        assert_eq!(refused["errors"].as_array().unwrap().len(), 1);
+        let rejected = problem(&server.post("/api/things", body.clone()).await, 422);
+        assert_eq!(rejected["errors"][0]["field"], field, "{body}: {rejected}");
+        assert_eq!(rejected["errors"].as_array().unwrap().len(), 1);
     }
-    let refused = problem(&server.get("/api/slow?ms=-1").await, 422);
-    assert_eq!(refused["errors"][0]["field"], "ms");
-    let refused = problem(&server.get("/api/slow?ms=1&page=2").await, 422);
-    assert_eq!(refused["errors"][0]["field"], "page");
+    let rejected = problem(&server.get("/api/slow?ms=-1").await, 422);
+    assert_eq!(rejected["errors"][0]["field"], "ms");
+    let rejected = problem(&server.get("/api/slow?ms=1&page=2").await, 422);
+    assert_eq!(rejected["errors"][0]["field"], "page");
 }
 
 #[tokio::test]
@@ -118,8 +118,8 @@ async fn a_named_constraint_has_its_own_words() {
     let server = start().await;
     let thing = json!({ "name": "a", "email": "a@example.com" });
     assert_eq!(server.post("/api/things", thing.clone()).await.status, 201);
-    let refused = problem(&server.post("/api/things", thing).await, 409);
-    assert_eq!(refused["detail"], "Another thing has this email.");
+    let rejected = problem(&server.post("/api/things", thing).await, 409);
+    assert_eq!(rejected["detail"], "Another thing has this email.");
 }
 
 #[tokio::test]
@@ -140,17 +140,17 @@ async fn sqlstates_have_their_status() {
         ("XX000", 500),
     ] {
         let answer = server.get(&format!("/api/raise/{code}")).await;
-        let refused = problem(&answer, status);
+        let rejected = problem(&answer, status);
         assert_eq!(
             answer.header("retry-after").is_some(),
             status == 503,
             "{code}"
         );
-        let named = refused.to_string().contains("rule");
+        let named = rejected.to_string().contains("rule");
         assert_eq!(
             named,
             ["23505", "23P01", "23503", "23514"].contains(&code),
-            "{code}: {refused}"
+            "{code}: {rejected}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The service says whether it is ready, and heals by itself.
+//! The service says whether it is ready, and becomes so by itself.
 
 #![expect(clippy::unwrap_used, reason = "it is a test, its helpers included")]
 
@@ -43,7 +43,7 @@ async fn occupy(server: &Server) -> JoinHandle<()> {
 }
 
 #[tokio::test]
-async fn the_service_starts_without_its_database_and_heals_when_it_comes() {
+async fn the_service_starts_without_its_database_and_is_ready_when_it_comes() {
     let cluster = Cluster::temporary().unwrap();
     cluster.create_database("shop").unwrap();
     cluster.stop(Stop::Fast).unwrap();
@@ -102,20 +102,13 @@ async fn a_full_pool_is_a_503_and_the_service_stays_ready() {
     let server = Server::start(thing::THING, &url).await;
     let held = occupy(&server).await;
 
-    let refused = server.get("/api/count").await;
-    assert_eq!(refused.status, 503, "{refused:?}");
+    let busy = server.get("/api/count").await;
+    assert_eq!(busy.status, 503, "{busy:?}");
     assert_eq!(
-        refused.header("content-type"),
+        busy.header("content-type"),
         Some("application/problem+json")
     );
-    assert!(
-        refused
-            .header("retry-after")
-            .unwrap()
-            .parse::<u32>()
-            .unwrap()
-            >= 1
-    );
+    assert!(busy.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
     // The probe's answer is a second old at most: wait until it must have been asked anew.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let ready = server.get("/readyz").await;
@@ -125,13 +118,62 @@ async fn a_full_pool_is_a_503_and_the_service_stays_ready() {
     until(&server, "/api/count", |answer| answer.status == 200).await;
 }
 
+/// Puts a new and empty database in the place of this one, as after a restore that went wrong. The old one is renamed,
+/// because `drop database` takes PostgreSQL a minute now and then.
+fn recreate(url: &str) {
+    let (_, name) = url.split('?').next().unwrap().rsplit_once('/').unwrap();
+    let cluster = local_postgres::shared();
+    let sessions = format!("from pg_stat_activity where datname = '{name}'");
+    let old = format!(
+        "{name}_{}",
+        cluster.sql("postgres", "select txid_current()").unwrap()
+    );
+    let sql = format!(
+        "alter database \"{name}\" allow_connections false;
+         select pg_terminate_backend(pid) {sessions};
+         alter database \"{name}\" rename to \"{old}\";"
+    );
+    cluster.sql("postgres", &sql).unwrap();
+    cluster.create_database(name).unwrap();
+}
+
 #[tokio::test]
-async fn without_migrations_the_service_is_ready_and_the_table_is_not_there() {
-    let settings = Settings {
-        migrate: false,
-        ..Settings::defaults(0)
-    };
-    let server = Server::start_with(thing::THING, &local_postgres::database(), settings).await;
-    server.until_ready().await;
-    assert_eq!(server.get("/api/count").await.status, 500);
+async fn a_database_that_was_made_anew_is_migrated_again() {
+    let url = local_postgres::database();
+    let server = Server::start(thing::THING, &url).await;
+    assert_eq!(server.get("/api/count").await.body, "0");
+    recreate(&url);
+    // Only probes bring it back: as in a cluster, nobody is sent here before it is ready.
+    until(&server, "/readyz", |answer| answer.status == 503).await;
+    until(&server, "/readyz", |answer| answer.status == 200).await;
+    assert_eq!(server.get("/api/count").await.body, "0");
+}
+
+#[tokio::test]
+async fn without_its_migrations_the_service_is_not_ready_and_says_so() {
+    // Behind PgBouncer too, where the service cannot migrate.
+    for parameters in ["connection_limit=2", "pgbouncer=true"] {
+        let url = local_postgres::database();
+        let settings = Settings {
+            migrate: false,
+            ..Settings::defaults(0)
+        };
+        let server = Server::start_with(thing::THING, &with(&url, parameters), settings).await;
+        let says_so = |answer: &Response| {
+            answer.status == 503
+                && answer.body.contains("migrations")
+                && answer.body.contains("MIGRATE=false")
+        };
+        let migrator = db::Pool::new(db::Config::parse(&url).unwrap());
+        until(&server, "/readyz", says_so).await;
+        migrator.migrate(thing::THING.migrator).await.unwrap();
+        until(&server, "/readyz", |answer| answer.status == 200).await;
+        assert_eq!(server.get("/api/count").await.body, "0");
+
+        recreate(&url);
+        until(&server, "/readyz", says_so).await;
+        migrator.migrate(thing::THING.migrator).await.unwrap();
+        until(&server, "/readyz", |answer| answer.status == 200).await;
+        assert_eq!(server.get("/api/count").await.body, "0");
+    }
 }

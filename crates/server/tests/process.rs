@@ -11,7 +11,7 @@ use clock::{Folder, free_address};
 
 /// Checks the exit code and that it is explained in one line without the canary, and returns that line.
 #[track_caller]
-fn refused(output: &Output, code: i32) -> String {
+fn failed(output: &Output, code: i32) -> String {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -26,9 +26,9 @@ fn refused(output: &Output, code: i32) -> String {
 #[test]
 fn the_command_line_is_checked() {
     let folder = Folder::new();
-    let unknown = refused(&folder.clock(&["server"], &[]).output().unwrap(), 2);
+    let unknown = failed(&folder.clock(&["server"], &[]).output().unwrap(), 2);
     assert!(unknown.contains("serve, migrate, healthcheck"), "{unknown}");
-    refused(&folder.clock(&["serve", "now"], &[]).output().unwrap(), 2);
+    failed(&folder.clock(&["serve", "now"], &[]).output().unwrap(), 2);
     let help = folder.clock(&["--help"], &[]).output().unwrap();
     assert!(
         help.status.success() && String::from_utf8_lossy(&help.stdout).contains("SHUTDOWN_TIMEOUT")
@@ -42,11 +42,11 @@ fn a_bad_setting_is_one_line_that_names_it() {
     for (settings, named) in [
         (vec![], "DATABASE_URL"),
         (vec![("DATABASE_URL", url)], "connection_limit"),
-        (vec![("PORT", "canary")], "PORT"),
-        (vec![("MIGRATE", "canary")], "MIGRATE"),
-        (vec![("APP_ENV", "canary")], "APP_ENV"),
+        (vec![("PORT", "http")], "PORT"),
+        (vec![("MIGRATE", "maybe")], "MIGRATE"),
+        (vec![("APP_ENV", "staging")], "APP_ENV"),
     ] {
-        let line = refused(&folder.clock(&[], &settings).output().unwrap(), 78);
+        let line = failed(&folder.clock(&[], &settings).output().unwrap(), 78);
         assert!(line.contains(named), "{line}");
     }
 }
@@ -60,11 +60,11 @@ fn env_file(text: &str) -> Folder {
 
 #[test]
 fn the_env_file_is_read_and_the_environment_wins() {
-    let folder = env_file("MIGRATE=canary\n");
-    let line = refused(&folder.clock(&["healthcheck"], &[]).output().unwrap(), 78);
+    let folder = env_file("MIGRATE=maybe\n");
+    let line = failed(&folder.clock(&["healthcheck"], &[]).output().unwrap(), 78);
     assert!(line.contains("MIGRATE"), "{line}");
     let port = free_address().port().to_string();
-    let line = refused(
+    let line = failed(
         &folder
             .clock(&["healthcheck"], &[("MIGRATE", "true"), ("PORT", &port)])
             .output()
@@ -73,7 +73,7 @@ fn the_env_file_is_read_and_the_environment_wins() {
     );
     assert!(line.contains("no answer"), "{line}");
     let folder = env_file("PORT=4000\nDATABASE_URL='canary\n");
-    let line = refused(&folder.clock(&[], &[]).output().unwrap(), 78);
+    let line = failed(&folder.clock(&[], &[]).output().unwrap(), 78);
     assert!(line.contains(".env"), "{line}");
 }
 
@@ -85,7 +85,7 @@ fn a_taken_port_is_named() {
         ("DATABASE_URL", "postgres://someone:canary@127.0.0.1/shop"),
         ("PORT", &port),
     ];
-    let line = refused(&Folder::new().clock(&[], &settings).output().unwrap(), 1);
+    let line = failed(&Folder::new().clock(&[], &settings).output().unwrap(), 1);
     assert!(line.contains(&port) && line.contains("PORT"), "{line}");
 }
 
@@ -102,5 +102,5 @@ fn migrate_ends_with_0_or_says_why_not() {
     );
     let down = format!("postgres://someone:canary@{}/shop", free_address());
     let settings = [("DATABASE_URL", down.as_str()), ("RUST_LOG", "off")];
-    refused(&folder.clock(&["migrate"], &settings).output().unwrap(), 1);
+    failed(&folder.clock(&["migrate"], &settings).output().unwrap(), 1);
 }

@@ -1,6 +1,5 @@
 //! The reservation service: what is booked, by whom and when.
 
-mod change;
 mod reservation;
 mod timestamp;
 

@@ -11,10 +11,9 @@ use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use server::{Cursor, Error, Json, Limit, Page, Path, Query, Result, ResultExt};
-use sqlx::query_as;
+use sqlx::{query, query_as};
 use uuid::Uuid;
 
-use crate::change::update;
 use crate::timestamp::Timestamp;
 
 pub(crate) fn routes() -> Router<db::Pool> {
@@ -40,6 +39,7 @@ async fn list(
     if from.zip(to).is_some_and(|(from, to)| from >= to) {
         return Err(Error::field("to", "must be after from"));
     }
+    // Planned anew at every execution, on purpose: docs/pooling.md, "Lists".
     let reservations = query_as!(
         Reservation,
         "
@@ -92,9 +92,8 @@ async fn create(
         party_size,
     )
     .fetch_one(&pool)
-    .await;
-    let reservation = constrained(reservation, &resource, starts_at, ends_at)?;
-
+    .await
+    .on_constraint(|name| answer(name, &resource, starts_at, ends_at))?;
     let location = format!("/api/reservations/{}", reservation.id);
     Ok((
         StatusCode::CREATED,
@@ -103,10 +102,7 @@ async fn create(
     ))
 }
 
-pub(crate) async fn read(
-    State(pool): State<db::Pool>,
-    Path(id): Path<Uuid>,
-) -> Result<Json<Reservation>> {
+async fn read(State(pool): State<db::Pool>, Path(id): Path<Uuid>) -> Result<Json<Reservation>> {
     query_as!(
         Reservation,
         "
@@ -120,6 +116,75 @@ pub(crate) async fn read(
     .await?
     .map(Json)
     .ok_or(Error::NotFound)
+}
+
+/// A merge patch (RFC 7396): what is absent stays. What is written depends on what is there, so it takes a transaction.
+async fn update(
+    State(pool): State<db::Pool>,
+    Path(id): Path<Uuid>,
+    Json(change): Json<Change>,
+) -> Result<Json<Reservation>> {
+    if change == Change::default() {
+        return read(State(pool), Path(id)).await;
+    }
+    let mut transaction = pool.begin().await?;
+    // Stays as it is until the transaction ends.
+    let current = query_as!(
+        Reservation,
+        "
+        select id, customer_id, resource, starts_at, ends_at, party_size, status, created_at, updated_at
+        from reservation
+        where id = $1
+        for no key update
+        ",
+        id,
+    )
+    .fetch_optional(&mut *transaction)
+    .await?
+    .ok_or(Error::NotFound)?;
+    if current.status == "cancelled" {
+        return Err(Error::conflict(
+            "A cancelled reservation cannot be changed; make a new one.",
+        ));
+    }
+    let resource = change.resource.unwrap_or_else(|| current.resource.clone());
+    let starts_at = change.starts_at.unwrap_or(current.starts_at);
+    let ends_at = change.ends_at.unwrap_or(current.ends_at);
+    wait_for_writers(&mut transaction, &[&current.resource, &resource]).await?;
+    let changed = query_as!(
+        Reservation,
+        "
+        update reservation
+        set resource = $2, starts_at = $3, ends_at = $4, party_size = $5, updated_at = now()
+        where id = $1
+        returning id, customer_id, resource, starts_at, ends_at, party_size, status, created_at, updated_at
+        ",
+        id,
+        resource,
+        starts_at.utc(),
+        ends_at.utc(),
+        change.party_size.unwrap_or(current.party_size),
+    )
+    .fetch_one(&mut *transaction)
+    .await
+    .on_constraint(|name| answer(name, &resource, starts_at, ends_at))?;
+    transaction.commit().await?;
+    Ok(Json(changed))
+}
+
+/// Waits for the other writers of these resources, as creation does. Always in one order, so that two who swap
+/// their places do not wait for each other.
+async fn wait_for_writers(transaction: &mut db::Transaction, resources: &[&str]) -> Result<()> {
+    query!(
+        "
+        select pg_advisory_xact_lock(key)
+        from (select hashtextextended(name, 0) as key from unnest($1::text[]) as name order by key) as resource
+        ",
+        resources as _,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 /// Frees the slot; cancelling again changes nothing.
@@ -143,16 +208,16 @@ async fn cancel(State(pool): State<db::Pool>, Path(id): Path<Uuid>) -> Result<Js
 }
 
 #[derive(Serialize)]
-pub(crate) struct Reservation {
-    pub(crate) id: Uuid,
-    pub(crate) customer_id: Uuid,
-    pub(crate) resource: String,
-    pub(crate) starts_at: Timestamp,
-    pub(crate) ends_at: Timestamp,
-    pub(crate) party_size: i32,
-    pub(crate) status: String,
-    pub(crate) created_at: Timestamp,
-    pub(crate) updated_at: Timestamp,
+struct Reservation {
+    id: Uuid,
+    customer_id: Uuid,
+    resource: String,
+    starts_at: Timestamp,
+    ends_at: Timestamp,
+    party_size: i32,
+    status: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -163,6 +228,20 @@ struct NewReservation {
     starts_at: Timestamp,
     ends_at: Timestamp,
     party_size: i32,
+}
+
+/// `None` is absent; nothing of a reservation can be cleared.
+#[derive(Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Change {
+    #[serde(deserialize_with = "server::present")]
+    resource: Option<String>,
+    #[serde(deserialize_with = "server::present")]
+    starts_at: Option<Timestamp>,
+    #[serde(deserialize_with = "server::present")]
+    ends_at: Option<Timestamp>,
+    #[serde(deserialize_with = "server::present")]
+    party_size: Option<i32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -176,35 +255,30 @@ struct Filter {
     to: Option<Timestamp>,
 }
 
-/// What the names of the constraints say to a client who asked for this period of a resource.
-pub(crate) fn constrained<T>(
-    result: Result<T, sqlx::Error>,
+/// What the names of the constraints say to a client who asked for this time of a resource.
+fn answer(
+    constraint: &str,
     resource: &str,
     starts_at: Timestamp,
     ends_at: Timestamp,
-) -> Result<T> {
-    result
-        .on_constraint("reservation_no_overlap", || {
-            Error::conflict(format!(
+) -> Option<Error> {
+    let (field, detail) = match constraint {
+        "reservation_customer_fk" => ("customer_id", "must be the id of a customer"),
+        "reservation_resource_length" => {
+            ("resource", "must have 1 to 100 characters, not only spaces")
+        }
+        "reservation_period_order" => ("ends_at", "must be after starts_at"),
+        "reservation_period_range" => (
+            "starts_at",
+            "must, like ends_at, lie in the years 1970 to 9999",
+        ),
+        "reservation_party_size" => ("party_size", "must be 1 to 1000"),
+        "reservation_no_overlap" => {
+            return Some(Error::conflict(format!(
                 "{resource} is already reserved for a part of {starts_at} to {ends_at}."
-            ))
-        })
-        .on_constraint("reservation_customer_fk", || {
-            Error::field("customer_id", "must be the id of a customer")
-        })
-        .on_constraint("reservation_resource_length", || {
-            Error::field("resource", "must have 1 to 100 characters, not only spaces")
-        })
-        .on_constraint("reservation_period_order", || {
-            Error::field("ends_at", "must be after starts_at")
-        })
-        .on_constraint("reservation_period_range", || {
-            Error::field(
-                "starts_at",
-                "must, like ends_at, lie in the years 1970 to 9999",
-            )
-        })
-        .on_constraint("reservation_party_size", || {
-            Error::field("party_size", "must be 1 to 1000")
-        })
+            )));
+        }
+        _ => return None,
+    };
+    Some(Error::field(field, detail))
 }

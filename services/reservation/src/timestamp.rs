@@ -17,7 +17,7 @@ impl Timestamp {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        // `time` would take a leap second for the moment before it: refused is better than silently changed.
+        // `time` would take a leap second for the moment before it: better not accepted than silently changed.
         if text.get(17..19) == Some("60") {
             return None;
         }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_refused() {
+    fn what_is_no_moment_is_not_accepted() {
         for text in [
             "",
             "now",

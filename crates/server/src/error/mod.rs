@@ -1,20 +1,22 @@
 //! The one error of a handler: what went wrong, as the status and the body a client gets.
 
+pub(crate) mod problem;
+mod sqlstate;
+
 use std::borrow::Cow;
 
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use sqlx::postgres::PgDatabaseError;
 
-use crate::database;
-use crate::problem::Problem;
+use problem::{FieldError, Problem};
 
 /// What a handler returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a request was not answered as asked. Each becomes one `application/problem+json` body; the cause of a 5xx is
-/// logged once and never sent.
+/// logged and never sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -30,34 +32,16 @@ pub enum Error {
     /// 422: the request was read, but these of its fields are not acceptable.
     #[error("The request was understood, but cannot be accepted: see `errors`.")]
     Invalid(Vec<FieldError>),
-    /// A refusal that HTTP itself has a status for: 413, 415 and their like.
+    /// Another 4xx: 413, 415 and their like.
     #[error("{1}")]
     Status(StatusCode, String),
-    /// Whatever the database or the pool said; 503 if it is unavailable, 409 or 422 if it refused the data, else 500.
-    #[error(transparent)]
-    Database(db::Error),
+    /// 503: the database or the pool cannot answer now.
+    // Causes differ, the client's next step does not.
+    #[error("The service is busy or cannot reach its database. Try again shortly.")]
+    Unavailable(#[source] db::Error),
     /// 500: a fault of the service.
     #[error(transparent)]
     Internal(Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// One field that is not acceptable, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FieldError {
-    /// The field's name; a path such as `address.city` or `lines[2].amount` if it is nested; empty if it is not known.
-    pub field: Cow<'static, str>,
-    /// What is wrong with it, for people.
-    pub detail: Cow<'static, str>,
-}
-
-impl FieldError {
-    /// One field that is not acceptable, and why.
-    pub fn new(field: impl Into<Cow<'static, str>>, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            field: field.into(),
-            detail: detail.into(),
-        }
-    }
 }
 
 impl Error {
@@ -66,7 +50,8 @@ impl Error {
         field: impl Into<Cow<'static, str>>,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self::Invalid(vec![FieldError::new(field, detail)])
+        let (field, detail) = (field.into(), detail.into());
+        Self::Invalid(vec![FieldError { field, detail }])
     }
 
     /// 409 with a sentence for people.
@@ -92,101 +77,97 @@ impl Error {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Status(status, _) => *status,
-            Self::Database(error) => database::refusal(error).status(),
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
 
+/// What the database or the pool said becomes an answer here and nowhere else.
 impl From<db::Error> for Error {
     fn from(error: db::Error) -> Self {
-        Self::Database(error)
+        let cause = error.as_database();
+        let code = cause.and_then(|cause| cause.code()).unwrap_or_default();
+        let (status, detail) = sqlstate::meaning(&code, error.constraint());
+        match status {
+            _ if error.is_unavailable() => Self::Unavailable(error),
+            StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable(error),
+            StatusCode::CONFLICT => Self::Conflict(detail),
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                let cause = cause.and_then(|cause| cause.try_downcast_ref::<PgDatabaseError>());
+                let column = cause.and_then(PgDatabaseError::column).unwrap_or_default();
+                Self::field(column.to_owned(), detail)
+            }
+            _ => Self::internal(error),
+        }
     }
 }
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        Self::Database(error.into())
+        db::Error::from(error).into()
     }
 }
 
-/// Gives a constraint of the database its answer: the rule stands in the schema, its wording beside the query.
+/// Gives the constraints of the database their answers: a rule stands in the schema, its wording in the service.
 pub trait ResultExt<T> {
-    /// If the constraint of this name refused the statement, the error is the given one. Calls can be chained.
+    /// If a constraint was violated for whose name there is an answer, the error is that answer.
     ///
     /// # Errors
-    /// The given error, or the one there was.
-    fn on_constraint(self, name: &str, error: impl FnOnce() -> Error) -> Result<T>;
+    /// The answer, or what the database's error is answered with otherwise.
+    fn on_constraint(self, answer: impl FnOnce(&str) -> Option<Error>) -> Result<T>;
 }
 
-impl<T, E: Into<Error>> ResultExt<T> for Result<T, E> {
-    fn on_constraint(self, name: &str, error: impl FnOnce() -> Error) -> Result<T> {
-        self.map_err(|cause| match cause.into() {
-            Error::Database(cause) if cause.constraint() == Some(name) => error(),
-            other => other,
+impl<T, E: Into<db::Error>> ResultExt<T> for Result<T, E> {
+    fn on_constraint(self, answer: impl FnOnce(&str) -> Option<Error>) -> Result<T> {
+        self.map_err(|error| {
+            let error: db::Error = error.into();
+            let answer = error.constraint().and_then(answer);
+            answer.unwrap_or_else(|| error.into())
         })
     }
 }
 
-/// The cause of a 5xx, on its way to the log: a response carries it as an extension, out of the client's sight.
+/// The cause of a 5xx, on its way to the log: a response carries it as an extension, which no client sees.
 #[derive(Debug, Clone)]
 pub(crate) struct Cause(pub(crate) String);
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let problem = match self {
-            Self::Database(error) => return database_response(&error),
-            Self::Invalid(errors) => {
-                let detail = Self::Invalid(Vec::new()).to_string();
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors)
+        let (status, detail) = (self.status(), self.to_string());
+        match self {
+            Self::Invalid(errors) => Problem::new(status, detail)
+                .with_errors(errors)
+                .into_response(),
+            Self::Unavailable(error) => {
+                let after = error.retry_after().unwrap_or_default();
+                // `Retry-After` counts whole seconds: rounded up, so that no client comes too early.
+                let seconds = after.as_millis().div_ceil(1000).clamp(1, 3600) as u64;
+                let header = [(RETRY_AFTER, seconds.to_string())];
+                with_cause((header, Problem::new(status, detail)), chain(&error))
             }
-            Self::Internal(ref cause) => {
-                let cause = Cause(chain(cause.as_ref()));
-                let problem = Problem::of(StatusCode::INTERNAL_SERVER_ERROR);
-                return with_cause(problem.into_response(), cause);
-            }
-            error => Problem::new(error.status(), error.to_string()),
-        };
-        problem.into_response()
-    }
-}
-
-fn database_response(error: &db::Error) -> Response {
-    let refusal = database::refusal(error);
-    let status = refusal.status();
-    let mut response = match refusal {
-        database::Refusal::Unavailable(after) => {
-            let mut response =
-                Problem::new(status, database::UNAVAILABLE.to_owned()).into_response();
-            response.headers_mut().insert(RETRY_AFTER, after.into());
-            response
+            Self::Internal(cause) => with_cause(Problem::of(status), chain(cause.as_ref())),
+            _ => Problem::new(status, detail).into_response(),
         }
-        database::Refusal::Conflict(detail) => Problem::new(status, detail).into_response(),
-        database::Refusal::Invalid(field) => Error::Invalid(vec![field]).into_response(),
-        database::Refusal::Fault => Problem::of(status).into_response(),
-    };
-    if status.is_server_error() {
-        response = with_cause(response, Cause(chain(error)));
     }
+}
+
+/// The answer, with what the log shall say of it.
+pub(crate) fn with_cause(answer: impl IntoResponse, cause: String) -> Response {
+    let mut response = answer.into_response();
+    response.extensions_mut().insert(Cause(cause));
     response
 }
 
-fn with_cause(mut response: Response, cause: Cause) -> Response {
-    response.extensions_mut().insert(cause);
-    response
-}
-
-/// The error and what caused it, in one line.
+/// The error and what caused it, in one line; a cause that an error's own text has in it is not repeated.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
         }
-        source = cause.source();
-    }
-    text
+    })
 }

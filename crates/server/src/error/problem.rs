@@ -1,17 +1,26 @@
 //! The body of every error: `application/problem+json` (RFC 9457), also where axum would answer with plain text.
 
+use std::borrow::Cow;
+
 use axum::body::{Body, to_bytes};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::error::FieldError;
-
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// What axum says in plain text is a sentence; nothing longer becomes a `detail`.
 const LONGEST_DETAIL: usize = 1024;
+
+/// One field that is not acceptable, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The field's name; a path such as `address.city` or `lines[2].amount` if it is nested; empty if it is not known.
+    pub field: Cow<'static, str>,
+    /// What is wrong with it, for people.
+    pub detail: Cow<'static, str>,
+}
 
 /// The members of RFC 9457; `type` is always `about:blank`: the status says it all.
 #[derive(Debug, Serialize)]

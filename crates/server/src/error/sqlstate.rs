@@ -1,137 +1,80 @@
-//! What an error of the database means to a client: the one place that knows SQLSTATEs.
+//! What PostgreSQL's error codes mean to a client: the one place that knows them.
 
 use axum::http::StatusCode;
 
-use crate::error::FieldError;
+const CONFLICT: StatusCode = StatusCode::CONFLICT;
+const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
-/// The `detail` of every 503: causes differ, the client's next step does not.
-pub(crate) const UNAVAILABLE: &str =
-    "The service is busy or cannot reach its database. Try again shortly.";
+/// A code or the class it begins with, the status, and what is said of a 409 and of a field; `{rule}` is the constraint.
+const MEANINGS: [(&str, StatusCode, &str); 19] = [
+    // unique_violation, exclusion_violation, foreign_key_violation
+    (
+        "23505",
+        CONFLICT,
+        "It contradicts what is already there (rule {rule}).",
+    ),
+    (
+        "23P01",
+        CONFLICT,
+        "It contradicts what is already there (rule {rule}).",
+    ),
+    (
+        "23503",
+        CONFLICT,
+        "Something else depends on it (rule {rule}).",
+    ),
+    // check_violation, not_null_violation
+    ("23514", INVALID, "breaks the rule {rule}"),
+    ("23502", INVALID, "must not be null"),
+    // character_not_in_repertoire, untranslatable_character: text with U+0000
+    ("22021", INVALID, "text must not contain the NUL character"),
+    ("22P05", INVALID, "text must not contain the NUL character"),
+    // string_data_right_truncation, numeric_value_out_of_range
+    ("22001", INVALID, "a text is too long"),
+    ("22003", INVALID, "a number is out of range"),
+    // invalid_datetime_format, datetime_field_overflow, invalid_text_representation
+    ("22007", INVALID, "a date or time is out of range"),
+    ("22008", INVALID, "a date or time is out of range"),
+    ("22P02", INVALID, "a value cannot be read"),
+    // serialization_failure, deadlock_detected, query_canceled (statement_timeout), lock_not_available
+    ("40001", UNAVAILABLE, ""),
+    ("40P01", UNAVAILABLE, ""),
+    ("57014", UNAVAILABLE, ""),
+    ("55P03", UNAVAILABLE, ""),
+    // read_only_sql_transaction (a standby, in a failover), insufficient_resources
+    ("25006", UNAVAILABLE, ""),
+    ("53", UNAVAILABLE, ""),
+    // everything else is a fault of the service
+    ("", StatusCode::INTERNAL_SERVER_ERROR, ""),
+];
 
-/// How the database's error is answered.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Refusal {
-    /// 503; try again after so many seconds.
-    Unavailable(u64),
-    /// 409 with a sentence.
-    Conflict(String),
-    /// 422 for one field.
-    Invalid(FieldError),
-    /// 500.
-    Fault,
-}
-
-impl Refusal {
-    pub(crate) fn status(&self) -> StatusCode {
-        match self {
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Fault => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-}
-
-pub(crate) fn refusal(error: &db::Error) -> Refusal {
-    if error.is_unavailable() {
-        let after = error.retry_after().unwrap_or_default();
-        // `Retry-After` counts whole seconds: round up, so that nobody comes too early.
-        return Refusal::Unavailable(after.as_millis().div_ceil(1000).clamp(1, 3600) as u64);
-    }
-    match error.as_database() {
-        Some(cause) => {
-            let constraint = error.constraint().unwrap_or("unnamed");
-            by_sqlstate(
-                cause.code().as_deref().unwrap_or_default(),
-                constraint,
-                cause.message(),
-            )
-        }
-        None => Refusal::Fault,
-    }
-}
-
-fn by_sqlstate(code: &str, constraint: &str, message: &str) -> Refusal {
-    match code {
-        // unique_violation, exclusion_violation, foreign_key_violation
-        "23505" | "23P01" => Refusal::Conflict(format!(
-            "It contradicts what is already there (rule {constraint})."
-        )),
-        "23503" => Refusal::Conflict(format!("Something else depends on it (rule {constraint}).")),
-        // check_violation
-        "23514" => Refusal::Invalid(FieldError::new("", format!("breaks the rule {constraint}"))),
-        // not_null_violation: the message names the column
-        "23502" => {
-            let column = message.split('"').nth(1).unwrap_or_default().to_owned();
-            Refusal::Invalid(FieldError::new(column, "must not be null"))
-        }
-        // character_not_in_repertoire, untranslatable_character: text with U+0000
-        "22021" | "22P05" => Refusal::Invalid(FieldError::new(
-            "",
-            "text must not contain the NUL character",
-        )),
-        // string_data_right_truncation
-        "22001" => Refusal::Invalid(FieldError::new("", "a text is too long")),
-        // numeric_value_out_of_range, invalid_datetime_format, datetime_field_overflow
-        "22003" => Refusal::Invalid(FieldError::new("", "a number is out of range")),
-        "22007" | "22008" => {
-            Refusal::Invalid(FieldError::new("", "a date or time is out of range"))
-        }
-        // invalid_text_representation
-        "22P02" => Refusal::Invalid(FieldError::new("", "a value cannot be read")),
-        // serialization_failure, deadlock_detected, query_canceled (statement_timeout), lock_not_available
-        "40001" | "40P01" | "57014" | "55P03" => Refusal::Unavailable(1),
-        // read_only_sql_transaction (a standby, in a failover), insufficient_resources
-        "25006" => Refusal::Unavailable(1),
-        code if code.starts_with("53") => Refusal::Unavailable(1),
-        _ => Refusal::Fault,
-    }
+/// The status that a code is answered with, and what is said.
+pub(crate) fn meaning(code: &str, constraint: Option<&str>) -> (StatusCode, String) {
+    let row = MEANINGS.iter().find(|(start, ..)| code.starts_with(start));
+    let (_, status, detail) = row.unwrap_or(&MEANINGS[MEANINGS.len() - 1]);
+    (
+        *status,
+        detail.replace("{rule}", constraint.unwrap_or("unnamed")),
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::meaning;
 
     #[test]
     fn sqlstates_have_their_status() {
-        for (code, status) in [
-            ("23505", 409),
-            ("23P01", 409),
-            ("23503", 409),
-            ("23514", 422),
-            ("23502", 422),
-            ("22021", 422),
-            ("22P05", 422),
-            ("22001", 422),
-            ("22003", 422),
-            ("22007", 422),
-            ("22008", 422),
-            ("22P02", 422),
-            ("40001", 503),
-            ("40P01", 503),
-            ("57014", 503),
-            ("55P03", 503),
-            ("25006", 503),
-            ("53200", 503),
-            ("22012", 500),
-            ("42P01", 500),
-            ("", 500),
+        for (status, codes) in [
+            (409, "23505 23P01 23503"),
+            (422, "23514 23502 22021 22P05 22001 22003 22007 22008 22P02"),
+            (503, "40001 40P01 57014 55P03 25006 53200"),
+            (500, "22012 42P01"),
         ] {
-            assert_eq!(
-                by_sqlstate(code, "c", "m").status().as_u16(),
-                status,
-                "{code}"
-            );
+            for code in codes.split(' ') {
+                assert_eq!(meaning(code, Some("c")).0.as_u16(), status, "{code}");
+            }
         }
-    }
-
-    #[test]
-    fn a_null_names_its_column() {
-        let message =
-            r#"null value in column "email" of relation "customer" violates not-null constraint"#;
-        let Refusal::Invalid(field) = by_sqlstate("23502", "unnamed", message) else {
-            panic!("not a 422")
-        };
-        assert_eq!(field.field, "email");
+        assert_eq!(meaning("", None).0.as_u16(), 500);
     }
 }

@@ -1,19 +1,23 @@
 //! `/livez` and `/readyz`: whether the process lives, and whether it should be sent requests.
 
-use std::sync::{Arc, PoisonError, RwLock};
+pub(crate) mod healthcheck;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde_json::json;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use sqlx::migrate::Migrator;
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
 
 use crate::error::chain;
-use crate::extract::Json;
-use crate::problem::Problem;
+use crate::error::problem::Problem;
 
 /// Probes, however many, look at the database this often at most.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,10 +25,13 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// After a failed check the next comes sooner, so that recovery is seen at once.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long a look at the migrations may wait for a connection; a pool that is full is no reason to be sent nothing.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// The service's own state, from its first moment to its last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
-    /// Not yet connected and migrated; why not.
+    /// Not connected and migrated; why not.
     Starting(String),
     Serving,
     Draining,
@@ -36,23 +43,25 @@ pub(crate) struct Readiness(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    phase: RwLock<Phase>,
+    phase: watch::Sender<Phase>,
     pool: db::Pool,
+    migrator: &'static Migrator,
     /// The last check and its outcome; the lock lets one probe ask while the others wait for its answer.
-    checked: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+    checked: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
 impl Readiness {
-    pub(crate) fn new(pool: db::Pool) -> Self {
-        let phase = RwLock::new(Phase::Starting("the service has just started".to_owned()));
+    pub(crate) fn new(pool: db::Pool, migrator: &'static Migrator) -> Self {
+        let phase = Phase::Starting("the service has just started".to_owned());
         Self(Arc::new(Inner {
-            phase,
+            phase: watch::Sender::new(phase),
             pool,
-            checked: tokio::sync::Mutex::new(None),
+            migrator,
+            checked: Mutex::new(None),
         }))
     }
 
-    /// Starting goes on, because of this.
+    /// The service is not ready, because of this.
     pub(crate) fn starting(&self, reason: String) {
         self.advance(Phase::Starting(reason));
     }
@@ -66,21 +75,35 @@ impl Readiness {
     }
 
     fn advance(&self, next: Phase) {
-        let mut phase = self.0.phase.write().unwrap_or_else(PoisonError::into_inner);
         // There is no way back from draining: a start that succeeds late changes nothing.
-        if *phase != Phase::Draining {
-            *phase = next;
-        }
+        self.0.phase.send_if_modified(|phase| {
+            let goes_on = *phase != Phase::Draining;
+            if goes_on {
+                *phase = next;
+            }
+            goes_on
+        });
+    }
+
+    /// Waits until a service that was ready is to start anew, because the database has lost its migrations.
+    pub(crate) async fn lost(&self) {
+        let mut phase = self.0.phase.subscribe();
+        // The sender lives as long as this.
+        let _ = phase
+            .wait_for(|phase| matches!(phase, Phase::Starting(_)))
+            .await;
+    }
+
+    /// Whether the database answers and is known to lack migrations. One that cannot be asked now, or does not let the
+    /// service read which it has, counts as migrated: its other errors say what is wrong.
+    pub(crate) async fn lacks_migrations(&self) -> bool {
+        let look = self.0.pool.is_migrated(self.0.migrator);
+        matches!(timeout(LOOK_TIMEOUT, look).await, Ok(Ok(false)))
     }
 
     /// Ready, or why not.
     async fn check(&self) -> Result<(), String> {
-        let phase = self
-            .0
-            .phase
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let phase = self.0.phase.borrow().clone();
         match phase {
             Phase::Starting(reason) => Err(format!("starting: {reason}")),
             Phase::Draining => Err("the service is shutting down".to_owned()),
@@ -100,9 +123,22 @@ impl Readiness {
                 return outcome.clone();
             }
         }
-        let outcome = self.0.pool.check().await.map_err(|error| chain(&error));
+        let outcome = self.ask_database().await;
         *checked = Some((Instant::now(), outcome.clone()));
         outcome
+    }
+
+    async fn ask_database(&self) -> Result<(), String> {
+        // Both at once: a probe has no more time than the pool's own check takes.
+        let (answers, lacks_migrations) =
+            tokio::join!(self.0.pool.check(), self.lacks_migrations());
+        answers.map_err(|error| chain(&error))?;
+        if lacks_migrations {
+            let reason = "the database has lost the migrations of this service";
+            self.starting(reason.to_owned());
+            return Err(reason.to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -114,8 +150,8 @@ pub(crate) fn routes(readiness: Readiness) -> Router {
 }
 
 /// Says that the process answers, and no more: a database that is down is no reason to restart it.
-async fn livez() -> Response {
-    Json(json!({ "status": "alive" })).into_response()
+async fn livez() -> Json<Value> {
+    Json(json!({ "status": "alive" }))
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> Response {

@@ -1,4 +1,4 @@
-//! Extractors whose refusals are [`Error`]s: axum's own answer in plain text.
+//! Extractors that answer with an [`Error`] what they cannot read: axum's own answer in plain text.
 
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::error::{Error, FieldError};
+use crate::error::Error;
 
 /// A JSON body, of a request or of a response.
 ///
@@ -38,7 +38,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 }
 
 /// For the fields of a merge patch, which are `Option`s with `#[serde(default, deserialize_with = "server::present")]`:
-/// `None` is a field that is absent. `null` is refused unless the inner type is an `Option` again.
+/// `None` is a field that is absent. `null` is not accepted unless the inner type is an `Option` again.
 ///
 /// # Errors
 /// Those of the inner type.
@@ -84,7 +84,7 @@ fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
         let text = text
             .rsplit_once(" at line ")
             .map_or(text.as_str(), |(text, _)| text);
-        Error::Invalid(vec![field_error(&path, text)])
+        field_error(&path, text)
     })?;
     reader
         .end()
@@ -127,7 +127,7 @@ fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, Error> {
     let reader = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
     serde_path_to_error::deserialize(reader).map_err(|error| {
         let path = error.path().to_string();
-        Error::Invalid(vec![field_error(&path, &error.into_inner().to_string())])
+        field_error(&path, &error.into_inner().to_string())
     })
 }
 
@@ -177,7 +177,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 }
 
 /// serde finds an unknown or a missing field while it is at the object around it, and only its text has the name.
-fn field_error(path: &str, text: &str) -> FieldError {
+fn field_error(path: &str, text: &str) -> Error {
     let inner = ["unknown field `", "missing field `", "duplicate field `"]
         .iter()
         .find_map(|start| text.strip_prefix(start)?.split('`').next());
@@ -187,9 +187,146 @@ fn field_error(path: &str, text: &str) -> FieldError {
         Some(name) if !path.ends_with(&format!(".{name}")) => format!("{path}.{name}"),
         _ => path.to_owned(),
     };
-    FieldError::new(field, text.to_owned())
+    Error::field(field, text.to_owned())
 }
 
 #[cfg(test)]
-#[path = "extract_tests.rs"]
-mod tests;
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read by serde")]
+    struct Order {
+        name: String,
+        limit: Option<u8>,
+        lines: Option<Vec<Line>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read by serde")]
+    struct Line {
+        amount: u32,
+    }
+
+    fn rejected(body: &str) -> Error {
+        read_json::<Order>(body.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_no_json_is_a_400() {
+        for body in [
+            "",
+            "{",
+            "nonsense",
+            r#"{"name": }"#,
+            r#"{"name": "a"} x"#,
+            r#"{"name": "\ud800"}"#,
+            r#"{"name": 1e999}"#,
+            "{\"name\": \"a\u{1}\"}",
+            r#"["a""#,
+        ] {
+            assert!(
+                matches!(rejected(body), Error::BadRequest(_)),
+                "{body}: {:?}",
+                rejected(body)
+            );
+        }
+        let deep = format!(r#"{{"name": {}1{}}}"#, "[".repeat(500), "]".repeat(500));
+        assert!(matches!(
+            rejected(&deep),
+            Error::BadRequest(_) | Error::Invalid(_)
+        ));
+        assert!(matches!(
+            read_json::<Order>(b"{\"name\": \"\xff\"}").unwrap_err(),
+            Error::BadRequest(_)
+        ));
+    }
+
+    #[test]
+    fn json_of_the_wrong_shape_names_the_field() {
+        for (body, field) in [
+            (r#"{}"#, "name"),
+            (r#" ["a", 1]"#, ""),
+            (r#"1"#, ""),
+            (r#"{"name": 1}"#, "name"),
+            (r#"{"name": null}"#, "name"),
+            (r#"{"name": "a", "limit": 256}"#, "limit"),
+            (r#"{"name": "a", "nmae": "b"}"#, "nmae"),
+            (r#"{"name": "a", "name": "b"}"#, "name"),
+            (
+                r#"{"name": "a", "lines": [{"amount": 1}, {"amount": -1}]}"#,
+                "lines[1].amount",
+            ),
+            (
+                r#"{"name": "a", "lines": [{"amount": 1, "x": 1}]}"#,
+                "lines[0].x",
+            ),
+            (r#"{"name": "a", "lines": [{}]}"#, "lines[0].amount"),
+        ] {
+            let Error::Invalid(errors) = rejected(body) else {
+                panic!("{body}: {:?}", rejected(body))
+            };
+            assert_eq!(errors.len(), 1);
+            assert_eq!(errors[0].field, field, "{body}: {errors:?}");
+            assert!(!errors[0].detail.contains(" at line "), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_names_its_parameter() {
+        for (query, field) in [
+            ("", "name"),
+            ("name=a&limit=x", "limit"),
+            ("name=a&limit=-1", "limit"),
+            ("name=a&page=2", "page"),
+        ] {
+            let Error::Invalid(errors) = read_query::<Order>(query).unwrap_err() else {
+                panic!("{query}")
+            };
+            assert_eq!(errors[0].field, field, "{query}: {errors:?}");
+        }
+        assert!(read_query::<Order>("name=J%C3%B8rgen+M&limit=7").is_ok());
+    }
+
+    #[test]
+    fn bad_percent_encoding_is_a_400() {
+        for query in [
+            "name=%",
+            "name=%2",
+            "name=%zz",
+            "name=%ff",
+            "%C3=a",
+            "name=%C3%28",
+        ] {
+            assert!(
+                matches!(
+                    read_query::<Order>(query).unwrap_err(),
+                    Error::BadRequest(_)
+                ),
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_content_type_must_say_json() {
+        for (value, json) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/merge-patch+json", true),
+            ("text/plain", false),
+            ("application/x-www-form-urlencoded", false),
+            ("application/jsonx", false),
+            ("text/json+x", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            assert_eq!(is_json(&headers), json, "{value}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

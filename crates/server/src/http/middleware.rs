@@ -7,14 +7,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use metrics::{Gauge, gauge, histogram};
 
-use crate::error::Cause;
+use crate::error::problem::{self, Problem};
+use crate::error::{self, Cause};
 use crate::metrics::{ACTIVE_REQUESTS, REQUEST_DURATION};
-use crate::problem::{self, Problem};
 
-/// Counts, times and logs a request, and turns axum's own refusals into problems.
+/// Counts, times and logs a request, and turns axum's own rejections into problems.
 pub(crate) async fn request(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = known_method(request.method());
@@ -84,51 +84,41 @@ fn known_method(method: &Method) -> &'static str {
     }
 }
 
-/// Logs the cause of a 5xx, here and nowhere else. Of the 503s, which come by the thousand, one a second is logged.
+/// Logs the cause of a 5xx, here and nowhere else. They come by the thousand: of each status, one a second is logged.
 fn log_failure(method: &str, uri: &Uri, response: &Response) {
     let Some(Cause(cause)) = response.extensions().get::<Cause>() else {
         return;
     };
     let (path, status) = (uri.path(), response.status().as_u16());
-    if response.status() != StatusCode::SERVICE_UNAVAILABLE {
-        tracing::error!(
-            method,
-            path,
-            status,
-            cause,
-            "{method} {path}: {status}: {cause}"
-        );
-    } else if let Some(unlogged) = one_a_second() {
-        tracing::warn!(
-            method,
-            path,
-            status,
-            unlogged,
-            cause,
-            "{method} {path}: {status}: {cause}"
-        );
+    let Some(unlogged) = one_a_second(status) else {
+        return;
+    };
+    let line = format!("{method} {path}: {status}: {cause}");
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        tracing::warn!(method, path, status, unlogged, "{line}");
+    } else {
+        tracing::error!(method, path, status, unlogged, "{line}");
     }
 }
 
-/// At the first call of a second, the number of calls since the last such.
-fn one_a_second() -> Option<u64> {
-    static SECOND: AtomicU64 = AtomicU64::new(0);
-    static UNLOGGED: AtomicU64 = AtomicU64::new(0);
+/// At the first call of a second with this status, the number of calls since the last such.
+fn one_a_second(status: u16) -> Option<u64> {
+    /// For each of 500 to 599, the second of the last line, and how many were not logged since.
+    static LINES: [(AtomicU64, AtomicU64); 100] =
+        [const { (AtomicU64::new(0), AtomicU64::new(0)) }; 100];
+    let (second, unlogged) = &LINES[usize::from(status % 100)];
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |now| now.as_secs());
-    if SECOND.swap(now, Ordering::Relaxed) == now {
-        UNLOGGED.fetch_add(1, Ordering::Relaxed);
+    if second.swap(now, Ordering::Relaxed) == now {
+        unlogged.fetch_add(1, Ordering::Relaxed);
         return None;
     }
-    Some(UNLOGGED.swap(0, Ordering::Relaxed))
+    Some(unlogged.swap(0, Ordering::Relaxed))
 }
 
 /// The answer of a handler that panicked; the panic itself has been logged by the panic hook, with its place.
 pub(crate) fn panicked(_: Box<dyn Any + Send>) -> Response {
-    let mut response = Problem::of(StatusCode::INTERNAL_SERVER_ERROR).into_response();
-    response
-        .extensions_mut()
-        .insert(Cause("the handler panicked".to_owned()));
-    response
+    let problem = Problem::of(StatusCode::INTERNAL_SERVER_ERROR);
+    error::with_cause(problem, "the handler panicked".to_owned())
 }

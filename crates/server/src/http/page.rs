@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Json;
+use crate::http::extract::Json;
 
 /// How many rows a page has: 1 to 100, 20 unless told.
 #[derive(Clone, Copy, Deserialize)]

@@ -112,14 +112,13 @@ fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
-        match (character, character == '\\') {
-            (_, true) => match characters.next() {
-                Some('n') => plain.push('\n'),
-                Some(other) => plain.push(other),
-                None => plain.push('\\'),
+        plain.push(match character {
+            '\\' => match characters.next() {
+                Some('n') => '\n',
+                other => other.unwrap_or('\\'),
             },
-            (character, false) => plain.push(character),
-        }
+            character => character,
+        });
     }
     plain
 }

@@ -1,18 +1,17 @@
 //! `/metrics` for Prometheus and `/metrics/json` for everyone else: two views of one text.
 
+mod json;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use metrics::{Unit, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-
-use crate::exposition;
-use crate::extract::Json;
 
 /// Seconds from the arrival of a request's head to the head of its answer.
 pub(crate) const REQUEST_DURATION: &str = "http.server.request.duration";
@@ -30,13 +29,13 @@ const DATABASE_BUCKETS: [f64; 16] = [
     5.0, 10.0,
 ];
 
-/// How often samples move from the recorder's buffers into the histograms, so that nobody's scrape has to.
+/// How often samples move from the recorder's buffers into the histograms, so that no scrape has to.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Makes the `metrics` facade of this process count. It must come before the first pool is made: what has taken its
-/// handles earlier counts into the void. A second call changes nothing.
+/// Makes the `metrics` facade of this process count. It must come before the first pool is made: what a pool
+/// counts is lost if it was made earlier. A second call changes nothing.
 pub fn install_metrics() {
     recorder();
 }
@@ -77,12 +76,12 @@ pub(crate) async fn upkeep() {
 
 pub(crate) fn routes(pool: db::Pool) -> Router {
     Router::new()
-        .route("/metrics", get(text))
-        .route("/metrics/json", get(json))
+        .route("/metrics", get(as_text))
+        .route("/metrics/json", get(as_json))
         .with_state(pool)
 }
 
-async fn text(State(pool): State<db::Pool>) -> Response {
+async fn as_text(State(pool): State<db::Pool>) -> Response {
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         render(&pool),
@@ -90,8 +89,8 @@ async fn text(State(pool): State<db::Pool>) -> Response {
         .into_response()
 }
 
-async fn json(State(pool): State<db::Pool>) -> Response {
-    Json(exposition::to_json(&render(&pool))).into_response()
+async fn as_json(State(pool): State<db::Pool>) -> Response {
+    Json(json::to_json(&render(&pool))).into_response()
 }
 
 /// The text of one scrape, families in the order of their names.

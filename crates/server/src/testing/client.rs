@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::DEADLINE;
+/// What a test waits for comes within this time or never.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// An answer, read to its end.
 #[derive(Debug, Clone)]
@@ -104,11 +106,11 @@ fn parse(bytes: &[u8], without_body: bool) -> Option<Response> {
     Some(response)
 }
 
-/// Asserts that the answer is a refusal with this status, and a problem (RFC 9457) that says why.
+/// Asserts that the request was rejected: with this status, and with a problem (RFC 9457) that says why.
 ///
 /// # Panics
 /// If it is not; the message names the `request`.
-pub fn refused(answer: &Response, request: &str, status: u16) {
+pub fn rejected(answer: &Response, request: &str, status: u16) {
     assert_eq!(answer.status, status, "{request}: {}", answer.body);
     let kind = answer.header("content-type");
     assert_eq!(kind, Some("application/problem+json"), "{request}");

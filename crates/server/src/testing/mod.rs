@@ -2,20 +2,22 @@
 
 mod client;
 
-pub use client::{Response, read_response, refused, request};
+use client::DEADLINE;
+pub use client::{Response, read_response, rejected, request};
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{Service, Settings, Stopped, install_metrics, serve};
+use crate::http::accept::{self, Stopped};
+use crate::metrics::install_metrics;
+use crate::serve::{Service, serve};
+use crate::settings::Settings;
 
-/// What a test waits for comes within this time or never.
-const DEADLINE: Duration = Duration::from_secs(30);
+const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// A running service. It ends with the test's runtime, or in good order by [`Server::stop`].
 pub struct Server {
@@ -44,9 +46,7 @@ impl Server {
     pub async fn start_with(service: Service, database_url: &str, settings: Settings) -> Self {
         install_metrics();
         let pool = db::Pool::new(db::Config::parse(database_url).expect("a database URL"));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a free port");
+        let listener = accept::listen((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn({
@@ -120,24 +120,12 @@ impl Server {
 
     /// POST with a JSON body.
     pub async fn post(&self, path: &str, body: Value) -> Response {
-        self.request(
-            "POST",
-            path,
-            &[("content-type", "application/json")],
-            body.to_string(),
-        )
-        .await
+        self.request("POST", path, &[JSON], body.to_string()).await
     }
 
     /// PATCH with a JSON body.
     pub async fn patch(&self, path: &str, body: Value) -> Response {
-        self.request(
-            "PATCH",
-            path,
-            &[("content-type", "application/json")],
-            body.to_string(),
-        )
-        .await
+        self.request("PATCH", path, &[JSON], body.to_string()).await
     }
 
     /// Any request, on a connection of its own, sent as it is given.

@@ -57,11 +57,10 @@ async fn create(
     .bind(new.amount)
     .fetch_one(&pool)
     .await
-    .on_constraint("thing_name_length", || {
-        Error::field("name", "must be 1 to 20 characters")
-    })
-    .on_constraint("thing_email_unique", || {
-        Error::conflict("Another thing has this email.")
+    .on_constraint(|name| match name {
+        "thing_name_length" => Some(Error::field("name", "must be 1 to 20 characters")),
+        "thing_email_unique" => Some(Error::conflict("Another thing has this email.")),
+        _ => None,
     })?;
     Ok((StatusCode::CREATED, Json(thing)))
 }
@@ -119,8 +118,8 @@ async fn panic() {
     panic!("canary");
 }
 
-/// Uses axum's own extractor, which refuses in plain text.
+/// Uses axum's own extractor, which answers in plain text.
 async fn plain(axum::extract::Query(_): axum::extract::Query<Milliseconds>) {}
 
-/// Uses axum's own extractor, which refuses in plain text.
+/// Uses axum's own extractor, which answers in plain text.
 async fn text(_: String) {}

@@ -1,9 +1,9 @@
 //! Bodies and fields that cannot be read or accepted.
 
 use serde_json::{Value, json};
-use server::testing::refused;
+use server::testing::rejected;
 
-use crate::refusal::{ID, start};
+use crate::rejection::{ID, start};
 
 #[tokio::test]
 async fn bodies_that_are_no_json() {
@@ -44,7 +44,7 @@ async fn bodies_that_are_no_json() {
             let answer = server
                 .request(method, &path, &[("content-type", "application/json")], body)
                 .await;
-            refused(&answer, &format!("{method} {body:?}"), 400);
+            rejected(&answer, &format!("{method} {body:?}"), 400);
         }
     }
 }
@@ -102,8 +102,8 @@ async fn fields_with_wrong_values() {
             let mut body = whole.clone();
             body[field] = value.clone();
             let request = format!("{field} = {:.60}", value.to_string());
-            refused(&server.post("/api/customers", body).await, &request, 422);
-            refused(
+            rejected(&server.post("/api/customers", body).await, &request, 422);
+            rejected(
                 &server.patch(&path, json!({field: value})).await,
                 &request,
                 422,
@@ -113,7 +113,7 @@ async fn fields_with_wrong_values() {
     assert_eq!(
         server.get(&path).await.json(),
         existing,
-        "what was refused changed nothing"
+        "what was rejected changed nothing"
     );
     assert_eq!(
         server.get("/api/customers").await.json()["data"],
@@ -144,7 +144,7 @@ async fn bodies_of_the_wrong_shape() {
         json!({"name": "Ada", "email": "ada@example.com", "": 1}),
         json!({"name": "Ada", "email": "ada@example.com", "\u{0}": 1}),
     ] {
-        refused(
+        rejected(
             &server.post("/api/customers", body.clone()).await,
             &body.to_string(),
             422,
@@ -159,7 +159,7 @@ async fn bodies_of_the_wrong_shape() {
         json!({"updated_at": null}),
         json!({"phones": []}),
     ] {
-        refused(
+        rejected(
             &server
                 .patch(&format!("/api/customers/{ID}"), body.clone())
                 .await,
@@ -176,7 +176,7 @@ async fn bodies_of_the_wrong_shape() {
             twice,
         )
         .await;
-    refused(&answer, twice, 422);
+    rejected(&answer, twice, 422);
 }
 
 #[tokio::test]
@@ -200,10 +200,10 @@ async fn content_types_other_than_json() {
             let answer = server
                 .request(method, &path, &[("content-type", media_type)], body)
                 .await;
-            refused(&answer, &format!("{method} {media_type:?}"), 415);
+            rejected(&answer, &format!("{method} {media_type:?}"), 415);
         }
     }
-    refused(
+    rejected(
         &server.request("POST", "/api/customers", &[], body).await,
         "no content type",
         415,
@@ -222,5 +222,5 @@ async fn bodies_that_are_too_large() {
             &body,
         )
         .await;
-    refused(&answer, "a hundred kilobytes", 413);
+    rejected(&answer, "a hundred kilobytes", 413);
 }

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::refusal::start;
+use crate::rejection::start;
 
 pub(crate) async fn created(server: &Server, customer: Value) -> Value {
     let answer = server.post("/api/customers", customer).await;
@@ -148,23 +148,23 @@ async fn the_limits_of_fields_are_the_databases() {
         assert_eq!(accepted.status, 201, "{field} {good}: {}", accepted.body);
 
         customer[field] = json!(bad);
-        let refused = server.post("/api/customers", customer).await;
-        assert_eq!(refused.status, 422, "{field} {bad}: {}", refused.body);
+        let rejected = server.post("/api/customers", customer).await;
+        assert_eq!(rejected.status, 422, "{field} {bad}: {}", rejected.body);
         assert_eq!(
-            refused.json()["errors"][0]["field"],
+            rejected.json()["errors"][0]["field"],
             field,
             "{}",
-            refused.body
+            rejected.body
         );
-        let refused = server
+        let rejected = server
             .patch(&path(&accepted.json()), json!({field: bad}))
             .await;
-        assert_eq!(refused.status, 422, "{field} {bad}: {}", refused.body);
+        assert_eq!(rejected.status, 422, "{field} {bad}: {}", rejected.body);
         assert_eq!(
-            refused.json()["errors"][0]["field"],
+            rejected.json()["errors"][0]["field"],
             field,
             "{}",
-            refused.body
+            rejected.body
         );
     }
 }

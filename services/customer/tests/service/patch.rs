@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::customers::{created, moment, path};
-use crate::refusal::start;
+use crate::rejection::start;
 
 #[tokio::test]
 async fn a_patch_changes_what_is_there_and_clears_what_is_null() {

@@ -1,9 +1,9 @@
 //! Paths and methods that the service does not have.
 
 use serde_json::json;
-use server::testing::refused;
+use server::testing::rejected;
 
-use crate::refusal::{ID, start};
+use crate::rejection::{ID, start};
 
 #[tokio::test]
 async fn paths_that_lead_nowhere() {
@@ -40,18 +40,18 @@ async fn paths_that_lead_nowhere() {
         ("/api/customers/00000000-0000-0000-0000-000000000000", 404),
         ("/api/customers/ffffffff-ffff-ffff-ffff-ffffffffffff", 404),
     ] {
-        refused(&server.get(path).await, path, status);
+        rejected(&server.get(path).await, path, status);
         if path.starts_with("/api/customers/") && status == 400 {
-            refused(
+            rejected(
                 &server.patch(path, json!({"name": "Ada"})).await,
                 path,
                 status,
             );
-            refused(&server.delete(path).await, path, status);
+            rejected(&server.delete(path).await, path, status);
         }
     }
     let long = format!("/api/customers/{}", "a".repeat(8000));
-    refused(&server.get(&long).await, "a long id", 400);
+    rejected(&server.get(&long).await, "a long id", 400);
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn methods_a_path_does_not_have() {
             let answer = server
                 .request(method, path, &[("content-type", "application/json")], "{}")
                 .await;
-            refused(&answer, &format!("{method} {path}"), 405);
+            rejected(&answer, &format!("{method} {path}"), 405);
             let mut allow: Vec<_> = answer
                 .header("allow")
                 .unwrap_or_default()

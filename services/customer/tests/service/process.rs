@@ -1,6 +1,8 @@
 //! The service as a process: the real binary with nothing of this test's environment.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,7 @@ pub(crate) fn run(subcommand: &str, settings: &[(&str, &str)]) -> Output {
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
+    log: PathBuf,
 }
 
 impl Process {
@@ -37,13 +40,35 @@ impl Process {
         let address = free.local_addr().unwrap();
         drop(free);
         let port = address.port().to_string();
+        let log = std::env::temp_dir().join(format!("customer-{}-{port}", std::process::id()));
         let child = command(&[("DATABASE_URL", database_url), ("PORT", &port)])
             .envs(settings.iter().copied())
-            .stdout(Stdio::null())
+            .stdout(File::create(&log).unwrap())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, address }
+        Self {
+            child,
+            address,
+            log,
+        }
+    }
+
+    /// The lines it has logged so far, once there is one with all these words, and only those with them.
+    pub(crate) async fn logged(&self, words: &[&str]) -> Vec<String> {
+        let started = Instant::now();
+        loop {
+            let log = std::fs::read_to_string(&self.log).unwrap();
+            let lines = log.lines().map(str::to_owned);
+            let lines: Vec<_> = lines
+                .filter(|line| words.iter().all(|word| line.contains(word)))
+                .collect();
+            if !lines.is_empty() {
+                return lines;
+            }
+            assert!(started.elapsed() < DEADLINE, "{words:?}: {log}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// The answer to a GET, once there is one with this status.
@@ -94,5 +119,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.log);
     }
 }

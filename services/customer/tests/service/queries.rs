@@ -1,8 +1,8 @@
 //! Queries that the list does not understand.
 
-use server::testing::refused;
+use server::testing::rejected;
 
-use crate::refusal::start;
+use crate::rejection::start;
 
 #[tokio::test]
 async fn queries_a_list_does_not_understand() {
@@ -46,7 +46,7 @@ async fn queries_a_list_does_not_understand() {
         ("%00=1", "\0"),
     ] {
         let answer = server.get(&format!("/api/customers?{query}")).await;
-        refused(&answer, query, 422);
+        rejected(&answer, query, 422);
         let problem = answer.json();
         let named = problem["errors"][0]["field"].as_str().unwrap();
         assert!(
@@ -55,7 +55,7 @@ async fn queries_a_list_does_not_understand() {
         );
     }
     for query in ["email=%00", "email=a%00b%40example.com"] {
-        refused(
+        rejected(
             &server.get(&format!("/api/customers?{query}")).await,
             query,
             422,

@@ -17,7 +17,7 @@ use crate::process::Process;
 async fn hammer(address: SocketAddr, asked_to_stop: Arc<AtomicBool>) -> usize {
     let mut answered = 0;
     loop {
-        // A handshake that nobody answers any more is as good as a refusal.
+        // A handshake that nobody answers any more counts as a connection refused.
         let Ok(Ok(mut stream)) =
             tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(address)).await
         else {
@@ -33,7 +33,7 @@ async fn hammer(address: SocketAddr, asked_to_stop: Arc<AtomicBool>) -> usize {
         let response = read_response(&mut stream, false).await;
         assert!(
             response.is_ok(),
-            "who was let in gets a whole answer: {response:?}"
+            "who is connected gets a whole answer: {response:?}"
         );
         let response = response.unwrap();
         assert_eq!(response.status, 200, "{}", response.body);

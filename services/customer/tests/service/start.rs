@@ -32,11 +32,13 @@ async fn it_migrates_an_empty_database_and_serves() {
 async fn migrate_false_leaves_the_database_alone() {
     let url = local_postgres::database();
     let mut process = Process::start(&url, &[("MIGRATE", "false")]);
-    process.until("/readyz", 200).await;
+    process.logged(&["run `customer migrate`"]).await;
+    process.until("/readyz", 503).await;
     assert!(!is_migrated(&url).await);
     let migrated = run("migrate", &[("DATABASE_URL", &url)]);
     assert!(migrated.status.success(), "{migrated:?}");
     assert!(is_migrated(&url).await);
+    process.until("/readyz", 200).await;
     process.until("/api/customers", 200).await;
     assert!(
         run("migrate", &[("DATABASE_URL", &url)]).status.success(),
@@ -45,7 +47,7 @@ async fn migrate_false_leaves_the_database_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_starts_with_the_database_down_and_heals_when_it_comes() {
+async fn it_starts_with_the_database_down_and_is_ready_when_it_comes() {
     let cluster = Cluster::temporary().unwrap();
     cluster.create_database("late").unwrap();
     let url = cluster.url("late");
@@ -59,11 +61,11 @@ async fn it_starts_with_the_database_down_and_heals_when_it_comes() {
         "the reason: {}",
         unready.body
     );
-    let refused = request(process.address, "GET", "/api/customers", &[], b"")
+    let busy = request(process.address, "GET", "/api/customers", &[], b"")
         .await
         .unwrap();
-    assert_eq!(refused.status, 503, "{}", refused.body);
-    assert!(refused.header("retry-after").is_some(), "{}", refused.head);
+    assert_eq!(busy.status, 503, "{}", busy.body);
+    assert!(busy.header("retry-after").is_some(), "{}", busy.head);
     assert_eq!(
         run("migrate", &[("DATABASE_URL", &url)]).status.code(),
         Some(1)

@@ -1,10 +1,10 @@
 //! Bodies and fields that cannot be read or accepted.
 
 use serde_json::{Value, json};
-use server::testing::refused;
+use server::testing::rejected;
 
 use crate::book::{Book, path};
-use crate::refusal::NO_MOMENTS;
+use crate::rejection::NO_MOMENTS;
 
 const ID: &str = "01900000-0000-7000-8000-000000000001";
 
@@ -63,12 +63,12 @@ async fn fields_with_wrong_values() {
             let mut body = book.request("table-1", 12, 14);
             body[field] = value.clone();
             let request = format!("{field} = {:.60}", value.to_string());
-            refused(
+            rejected(
                 &book.server.post("/api/reservations", body).await,
                 &request,
                 422,
             );
-            refused(
+            rejected(
                 &book.change(&existing, json!({field: value})).await,
                 &request,
                 422,
@@ -78,7 +78,7 @@ async fn fields_with_wrong_values() {
     assert_eq!(
         book.server.get(&path(&existing)).await.json(),
         existing,
-        "what was refused changed nothing"
+        "what was rejected changed nothing"
     );
     assert_eq!(
         book.server.get("/api/reservations").await.json()["data"],
@@ -101,13 +101,13 @@ async fn bodies_of_the_wrong_shape() {
         let mut body = whole.clone();
         body.as_object_mut().unwrap().remove(field);
         let answer = book.server.post("/api/reservations", body).await;
-        refused(&answer, &format!("no {field}"), 422);
+        rejected(&answer, &format!("no {field}"), 422);
         assert_eq!(answer.json()["errors"][0]["field"], field);
     }
     for field in ["id", "status", "created_at", "customerId", ""] {
         let mut body = whole.clone();
         body[field] = json!("x");
-        refused(
+        rejected(
             &book.server.post("/api/reservations", body).await,
             field,
             422,
@@ -121,7 +121,7 @@ async fn bodies_of_the_wrong_shape() {
         json!({"customer_id": ID}),
         json!({"id": ID}),
     ] {
-        refused(
+        rejected(
             &book.change(&existing, body.clone()).await,
             &body.to_string(),
             422,
@@ -137,7 +137,7 @@ async fn bodies_of_the_wrong_shape() {
         "{\"party_size\": 1e999999}",
         "{\"party_size\": 01}",
     ] {
-        refused(
+        rejected(
             &book
                 .server
                 .request("POST", "/api/reservations", &json_type, body)
@@ -145,7 +145,7 @@ async fn bodies_of_the_wrong_shape() {
             body,
             400,
         );
-        refused(
+        rejected(
             &book
                 .server
                 .request("PATCH", &path(&existing), &json_type, body)
@@ -156,7 +156,7 @@ async fn bodies_of_the_wrong_shape() {
     }
     for media_type in ["text/plain", "application/x-www-form-urlencoded", ""] {
         let headers = [("content-type", media_type)];
-        refused(
+        rejected(
             &book
                 .server
                 .request("POST", "/api/reservations", &headers, whole.to_string())
@@ -164,7 +164,7 @@ async fn bodies_of_the_wrong_shape() {
             media_type,
             415,
         );
-        refused(
+        rejected(
             &book
                 .server
                 .request("PATCH", &path(&existing), &headers, "{}")
@@ -174,7 +174,7 @@ async fn bodies_of_the_wrong_shape() {
         );
     }
     let large = json!({"resource": "a".repeat(100_000)}).to_string();
-    refused(
+    rejected(
         &book
             .server
             .request("POST", "/api/reservations", &json_type, large)

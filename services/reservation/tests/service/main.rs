@@ -12,6 +12,6 @@ mod overlap;
 mod paths;
 mod queries;
 mod race;
-mod refusal;
+mod rejection;
 mod reservations;
 mod start;

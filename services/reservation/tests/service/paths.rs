@@ -1,7 +1,7 @@
 //! Paths and methods that the service does not have.
 
 use serde_json::json;
-use server::testing::refused;
+use server::testing::rejected;
 
 use crate::book::Book;
 
@@ -29,14 +29,14 @@ async fn paths_that_lead_nowhere() {
         ("/ffffffff-ffff-ffff-ffff-ffffffffffff", 404),
     ] {
         let path = format!("/api/reservations{tail}");
-        refused(&book.server.get(&path).await, &path, status);
+        rejected(&book.server.get(&path).await, &path, status);
         if status == 400 {
-            refused(
+            rejected(
                 &book.server.patch(&path, json!({"party_size": 1})).await,
                 &path,
                 400,
             );
-            refused(
+            rejected(
                 &book
                     .server
                     .request("POST", &format!("{path}/cancel"), &[], "")
@@ -70,7 +70,7 @@ async fn methods_a_path_does_not_have() {
                 .server
                 .request(method, &path, &[("content-type", "application/json")], "{}")
                 .await;
-            refused(&answer, &format!("{method} {path}"), 405);
+            rejected(&answer, &format!("{method} {path}"), 405);
             let mut allow: Vec<_> = answer
                 .header("allow")
                 .unwrap_or_default()

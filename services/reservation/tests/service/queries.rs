@@ -1,9 +1,9 @@
 //! Queries that the list does not understand.
 
-use server::testing::refused;
+use server::testing::rejected;
 
 use crate::book::Book;
-use crate::refusal::NO_MOMENTS;
+use crate::rejection::NO_MOMENTS;
 
 #[tokio::test]
 async fn queries_a_list_does_not_understand() {
@@ -61,7 +61,7 @@ async fn queries_a_list_does_not_understand() {
     }
     for (query, field) in queries {
         let answer = book.server.get(&format!("/api/reservations?{query}")).await;
-        refused(&answer, &query, 422);
+        rejected(&answer, &query, 422);
         assert_eq!(
             answer.json()["errors"][0]["field"],
             field,
@@ -70,14 +70,14 @@ async fn queries_a_list_does_not_understand() {
         );
     }
     for query in ["resource=%00", "resource=table%001"] {
-        refused(
+        rejected(
             &book.server.get(&format!("/api/reservations?{query}")).await,
             query,
             422,
         );
     }
     for query in ["resource=%ff", "resource=%C3%28", "from=%"] {
-        refused(
+        rejected(
             &book.server.get(&format!("/api/reservations?{query}")).await,
             query,
             400,

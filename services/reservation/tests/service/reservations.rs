@@ -184,16 +184,16 @@ async fn the_limits_of_fields_are_the_databases() {
         let accepted = book.server.post("/api/reservations", request.clone()).await;
         assert_eq!(accepted.status, 201, "{field} {good}: {}", accepted.body);
         request[field] = bad.clone();
-        for refused in [
+        for rejected in [
             book.server.post("/api/reservations", request).await,
             book.change(&accepted.json(), json!({field: bad})).await,
         ] {
-            assert_eq!(refused.status, 422, "{field} {bad}: {}", refused.body);
+            assert_eq!(rejected.status, 422, "{field} {bad}: {}", rejected.body);
             assert_eq!(
-                refused.json()["errors"][0]["field"],
+                rejected.json()["errors"][0]["field"],
                 named,
                 "{field} {bad}: {}",
-                refused.body
+                rejected.body
             );
         }
         assert_eq!(book.cancel(&accepted.json()).await.status, 200);
