@@ -6,6 +6,8 @@ mod clock;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+#[cfg(target_os = "linux")]
+use std::os::unix::{fs::MetadataExt, process::CommandExt};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,12 +24,15 @@ struct Clock {
 
 impl Clock {
     fn start(settings: &[(&str, &str)]) -> Self {
+        Self::start_with(|command| command.envs(settings.iter().copied()))
+    }
+
+    fn start_with(prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let folder = Folder::new();
         let address = free_address();
         let (url, port) = (local_postgres::database(), address.port().to_string());
         let mut command = folder.clock(&[], &[("DATABASE_URL", &url), ("PORT", &port)]);
-        let process = command
-            .envs(settings.iter().copied())
+        let process = prepare(&mut command)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -168,4 +173,35 @@ fn production_logs_are_json() {
         );
     }
     assert!(log.contains("\"path\":\"/metrics\""), "{log}");
+}
+
+/// As many connections as `ab -c 900` opens at once, while the service accepts none.
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_that_come_all_at_once_wait_for_the_service() {
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let most: usize = most.trim().parse().unwrap();
+    let clock = Clock::start(&[]);
+    clock.signal("-STOP");
+    let wait = Duration::from_millis(500);
+    let waiting: Vec<_> = (0..most.min(900))
+        .map_while(|_| TcpStream::connect_timeout(&clock.address, wait).ok())
+        .collect();
+    assert_eq!(waiting.len(), most.min(900));
+}
+
+/// The listener takes no filter from a user without rights on some systems; that is nothing to warn of.
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_of_a_user_without_rights_warns_of_nothing() {
+    // What root starts gives up root's rights; anybody else has none.
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut clock = Clock::start_with(|command| match root {
+        true => command.uid(65534).gid(65534),
+        false => command,
+    });
+    clock.signal("-INT");
+    let (code, log) = clock.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("WARN"), "{log}");
 }

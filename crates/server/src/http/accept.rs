@@ -32,7 +32,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower_service::Service as _;
 
 /// So many connections wait to be accepted; Linux takes less if `net.core.somaxconn` says so.
-const BACKLOG: u32 = 128;
+const BACKLOG: u32 = 4096;
 
 /// How long a client may take to send a request's head, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -90,7 +90,11 @@ pub(crate) async fn serve(
     if let Err(error) = stop_handshakes(&listener) {
         let text =
             format!("a connection that comes while the listener closes may be lost: {error}");
-        tracing::warn!("{text}");
+        match error.kind() {
+            // Some systems let only root filter; its user can do nothing about it.
+            io::ErrorKind::PermissionDenied => tracing::debug!("{text}"),
+            _ => tracing::warn!("{text}"),
+        }
     }
     let handshakes = sleep(LAST_HANDSHAKES.min(limit));
     let drained = accept(&listener, &app, &drain, &mut connections, handshakes).await;
