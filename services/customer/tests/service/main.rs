@@ -11,6 +11,7 @@ mod cost;
 mod customers;
 mod list;
 mod logs;
+mod moments;
 mod patch;
 mod paths;
 mod process;

@@ -8,6 +8,7 @@
 mod bodies;
 mod book;
 mod list;
+mod moments;
 mod overlap;
 mod paths;
 mod queries;
