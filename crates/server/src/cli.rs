@@ -18,15 +18,14 @@ use crate::{signal, telemetry};
 /// What is left of the runtime (a name look-up, say) gets this long at the end.
 const RUNTIME_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Why the process ends with something other than 0.
-enum Failure {
-    /// 2: the command line is none of ours.
-    Usage(String),
-    /// 78, `EX_CONFIG`: a setting cannot be read.
-    Configuration(String),
-    /// 1: anything else.
-    Other(String),
-}
+/// The exit code of a process that ends with something other than 0, and why it does.
+struct Failure(u8, String);
+
+/// The command line is none of ours.
+const USAGE: u8 = 2;
+/// `EX_CONFIG`: a setting cannot be read.
+const CONFIGURATION: u8 = 78;
+const OTHER: u8 = 1;
 
 /// The whole `main` of a service.
 ///
@@ -34,11 +33,8 @@ enum Failure {
 /// SIGTERM or SIGINT, `migrate`, or `healthcheck`. The exit code is 0, or 1 for a failure, 2 for a command line that is
 /// not understood, 78 for a setting that cannot be read; one line on standard error says why.
 pub fn main(service: Service) -> ExitCode {
-    let (code, reason) = match run(service) {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(reason)) => (2, reason),
-        Err(Failure::Configuration(reason)) => (78, reason),
-        Err(Failure::Other(reason)) => (1, reason),
+    let Err(Failure(code, reason)) = run(service) else {
+        return ExitCode::SUCCESS;
     };
     eprintln!("{}: {reason}", service.name);
     ExitCode::from(code)
@@ -48,15 +44,15 @@ fn run(service: Service) -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next().unwrap_or_else(|| "serve".to_owned());
     if let Some(extra) = arguments.next() {
-        return Err(Failure::Usage(format!(
-            "unexpected argument {extra:?}; see {} --help",
-            service.name
-        )));
+        let reason = format!("unexpected argument {extra:?}; see {} --help", service.name);
+        return Err(Failure(USAGE, reason));
     }
     match command.as_str() {
         "serve" => in_runtime(run_serve(service, settings(service)?)),
         "migrate" => in_runtime(run_migrate(service, settings(service)?)),
-        "healthcheck" => healthcheck::run(&settings(service)?).map_err(Failure::Other),
+        "healthcheck" => {
+            healthcheck::run(&settings(service)?).map_err(|reason| Failure(OTHER, reason))
+        }
         "help" | "--help" | "-h" => {
             print!("{}", help(service));
             Ok(())
@@ -65,7 +61,7 @@ fn run(service: Service) -> Result<(), Failure> {
             let reason = format!(
                 "no subcommand {other:?}; there are serve, migrate, healthcheck and --help"
             );
-            Err(Failure::Usage(reason))
+            Err(Failure(USAGE, reason))
         }
     }
 }
@@ -96,17 +92,18 @@ fn settings(service: Service) -> Result<Settings, Failure> {
             let lookup =
                 |key: &str| std::env::var_os(key).map(|value| value.to_string_lossy().into_owned());
             return Settings::read(service.port, lookup)
-                .map_err(|error| Failure::Configuration(error.to_string()));
+                .map_err(|error| Failure(CONFIGURATION, error.to_string()));
         }
     };
-    Err(Failure::Configuration(format!(
-        ".env cannot be read: {reason}"
-    )))
+    Err(Failure(
+        CONFIGURATION,
+        format!(".env cannot be read: {reason}"),
+    ))
 }
 
 fn in_runtime(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime =
-        Runtime::new().map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
+        Runtime::new().map_err(|error| Failure(OTHER, format!("cannot start: {error}")))?;
     let result = runtime.block_on(task);
     runtime.shutdown_timeout(RUNTIME_TIMEOUT);
     result
@@ -115,7 +112,7 @@ fn in_runtime(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
 async fn run_serve(service: Service, settings: Settings) -> Result<(), Failure> {
     telemetry::start(&settings);
     let stop = signal::shutdown()
-        .map_err(|error| Failure::Other(format!("cannot listen for signals: {error}")))?;
+        .map_err(|error| Failure(OTHER, format!("cannot listen for signals: {error}")))?;
     let pool = pool()?;
     let listener = listen(&settings)?;
     serve(service, listener, pool, &settings, stop).await;
@@ -127,7 +124,7 @@ async fn run_migrate(service: Service, settings: Settings) -> Result<(), Failure
     let pool = pool()?;
     let migrated = pool.migrate(service.migrator).await;
     pool.close(Duration::from_secs(1)).await;
-    migrated.map_err(|error| Failure::Other(chain(&error)))?;
+    migrated.map_err(|error| Failure(OTHER, chain(&error)))?;
     tracing::info!("the database is up to date");
     Ok(())
 }
@@ -136,17 +133,22 @@ fn pool() -> Result<db::Pool, Failure> {
     install_metrics();
     db::pool()
         .cloned()
-        .map_err(|error| Failure::Configuration(chain(&error)))
+        .map_err(|error| Failure(CONFIGURATION, chain(&error)))
 }
 
 fn listen(settings: &Settings) -> Result<TcpListener, Failure> {
     let address = settings.address();
     accept::listen(address).map_err(|error| {
-        Failure::Other(match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                format!("{address} is taken: stop what listens there, or set PORT to another port")
-            }
-            _ => format!("cannot listen on {address}: {error}"),
-        })
+        Failure(
+            OTHER,
+            match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    format!(
+                        "{address} is taken: stop what listens there, or set PORT to another port"
+                    )
+                }
+                _ => format!("cannot listen on {address}: {error}"),
+            },
+        )
     })
 }

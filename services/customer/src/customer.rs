@@ -24,11 +24,7 @@ pub(crate) fn routes() -> Router<db::Pool> {
 async fn list(
     State(pool): State<db::Pool>,
     uri: Uri,
-    Query(Filter {
-        limit,
-        cursor,
-        email,
-    }): Query<Filter>,
+    Query(filter): Query<Filter>,
 ) -> Result<Page<Customer>> {
     // Planned anew at every execution, on purpose: docs/pooling.md, "Lists".
     let customers = query_as!(
@@ -41,13 +37,13 @@ async fn list(
         order by id desc
         limit $3
         ",
-        email,
-        cursor.id(),
-        limit.rows(),
+        filter.email,
+        filter.cursor.id(),
+        filter.limit.rows(),
     )
     .fetch_all(&pool)
     .await?;
-    Ok(Page::new(customers, limit, &uri, |customer| customer.id))
+    Ok(Page::new(customers, filter.limit, &uri, |row| row.id))
 }
 
 async fn create(

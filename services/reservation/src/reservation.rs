@@ -27,15 +27,9 @@ pub(crate) fn routes() -> Router<db::Pool> {
 async fn list(
     State(pool): State<db::Pool>,
     uri: Uri,
-    Query(Filter {
-        limit,
-        cursor,
-        customer_id,
-        resource,
-        from,
-        to,
-    }): Query<Filter>,
+    Query(filter): Query<Filter>,
 ) -> Result<Page<Reservation>> {
+    let (from, to) = (filter.from, filter.to);
     if from.zip(to).is_some_and(|(from, to)| from >= to) {
         return Err(Error::field("to", "must be after from"));
     }
@@ -52,29 +46,21 @@ async fn list(
         order by id desc
         limit $6
         ",
-        customer_id,
-        resource,
+        filter.customer_id,
+        filter.resource,
         from.map(Timestamp::utc),
         to.map(Timestamp::utc),
-        cursor.id(),
-        limit.rows(),
+        filter.cursor.id(),
+        filter.limit.rows(),
     )
     .fetch_all(&pool)
     .await?;
-    Ok(Page::new(reservations, limit, &uri, |reservation| {
-        reservation.id
-    }))
+    Ok(Page::new(reservations, filter.limit, &uri, |row| row.id))
 }
 
 async fn create(
     State(pool): State<db::Pool>,
-    Json(NewReservation {
-        customer_id,
-        resource,
-        starts_at,
-        ends_at,
-        party_size,
-    }): Json<NewReservation>,
+    Json(new): Json<NewReservation>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Reservation>)> {
     let reservation = query_as!(
         Reservation,
@@ -85,15 +71,15 @@ async fn create(
         returning id, customer_id, resource, starts_at, ends_at, party_size, status, created_at, updated_at
         ",
         Uuid::now_v7(),
-        customer_id,
-        resource,
-        starts_at.utc(),
-        ends_at.utc(),
-        party_size,
+        new.customer_id,
+        new.resource,
+        new.starts_at.utc(),
+        new.ends_at.utc(),
+        new.party_size,
     )
     .fetch_one(&pool)
     .await
-    .on_constraint(|name| answer(name, &resource, starts_at, ends_at))?;
+    .on_constraint(|name| answer(name, &new.resource, new.starts_at, new.ends_at))?;
     let location = format!("/api/reservations/{}", reservation.id);
     Ok((
         StatusCode::CREATED,
@@ -128,20 +114,7 @@ async fn update(
         return read(State(pool), Path(id)).await;
     }
     let mut transaction = pool.begin().await?;
-    // Stays as it is until the transaction ends.
-    let current = query_as!(
-        Reservation,
-        "
-        select id, customer_id, resource, starts_at, ends_at, party_size, status, created_at, updated_at
-        from reservation
-        where id = $1
-        for no key update
-        ",
-        id,
-    )
-    .fetch_optional(&mut *transaction)
-    .await?
-    .ok_or(Error::NotFound)?;
+    let current = lock(&mut transaction, id).await?;
     if current.status == "cancelled" {
         return Err(Error::conflict(
             "A cancelled reservation cannot be changed; make a new one.",
@@ -170,6 +143,23 @@ async fn update(
     .on_constraint(|name| answer(name, &resource, starts_at, ends_at))?;
     transaction.commit().await?;
     Ok(Json(changed))
+}
+
+/// The reservation, as it stays until the transaction ends.
+async fn lock(transaction: &mut db::Transaction, id: Uuid) -> Result<Reservation> {
+    query_as!(
+        Reservation,
+        "
+        select id, customer_id, resource, starts_at, ends_at, party_size, status, created_at, updated_at
+        from reservation
+        where id = $1
+        for no key update
+        ",
+        id,
+    )
+    .fetch_optional(&mut **transaction)
+    .await?
+    .ok_or(Error::NotFound)
 }
 
 /// Waits for the other writers of these resources, as creation does. Always in one order, so that two who swap

@@ -5,8 +5,9 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -25,10 +26,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
         if !is_json(request.headers()) {
             let detail = "The body must be JSON, announced by `Content-Type: application/json`.";
-            return Err(Error::Status(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                detail.to_owned(),
-            ));
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Error::Status(status, detail.to_owned()));
         }
         let body = Bytes::from_request(request, state)
             .await
@@ -49,20 +48,14 @@ pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers
+    let value = headers
         .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-    else {
-        return false;
-    };
-    let essence = value
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
+        .and_then(|value| value.to_str().ok());
+    let mut parts = value.unwrap_or_default().split(';');
+    let essence = parts.next().unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    let subtype = essence.strip_prefix("application/").unwrap_or_default();
+    subtype == "json" || subtype.ends_with("+json")
 }
 
 fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
@@ -95,11 +88,7 @@ fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.0) {
-            Ok(body) => (
-                [(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-                body,
-            )
-                .into_response(),
+            Ok(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
             Err(error) => Error::internal(error).into_response(),
         }
     }
@@ -119,10 +108,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 }
 
 fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, Error> {
-    if !is_percent_encoded_text(query.as_bytes()) {
-        return Err(Error::bad_request(
-            "The query is not percent-encoded UTF-8.",
-        ));
+    if !is_percent_encoded_text(query) {
+        let detail = "The query is not percent-encoded UTF-8.";
+        return Err(Error::bad_request(detail));
     }
     let reader = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
     serde_path_to_error::deserialize(reader).map_err(|error| {
@@ -132,26 +120,10 @@ fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, Error> {
 }
 
 /// Whether each `%` starts a byte and all bytes together are UTF-8: the form parser would replace what is not.
-fn is_percent_encoded_text(query: &[u8]) -> bool {
-    let mut decoded = Vec::with_capacity(query.len());
-    let mut rest = query;
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            decoded.push(*first);
-            continue;
-        }
-        let digit = |at: usize| {
-            rest.get(at)
-                .and_then(|digit| char::from(*digit).to_digit(16))
-        };
-        let (Some(high), Some(low)) = (digit(0), digit(1)) else {
-            return false;
-        };
-        decoded.push((high * 16 + low) as u8);
-        rest = &rest[2..];
-    }
-    std::str::from_utf8(&decoded).is_ok()
+fn is_percent_encoded_text(query: &str) -> bool {
+    let hex = |rest: &[u8]| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit);
+    let mut escapes = query.split('%').skip(1);
+    escapes.all(|rest| hex(rest.as_bytes())) && percent_decode_str(query).decode_utf8().is_ok()
 }
 
 /// The parts of the path that the route names. One that cannot be read (an id that is no UUID, bytes that are no UTF-8)
@@ -192,7 +164,7 @@ fn field_error(path: &str, text: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
+    use axum::http::HeaderValue;
 
     use super::*;
 
@@ -229,11 +201,8 @@ mod tests {
             "{\"name\": \"a\u{1}\"}",
             r#"["a""#,
         ] {
-            assert!(
-                matches!(rejected(body), Error::BadRequest(_)),
-                "{body}: {:?}",
-                rejected(body)
-            );
+            let error = rejected(body);
+            assert!(matches!(error, Error::BadRequest(_)), "{body}: {error:?}");
         }
         let deep = format!(r#"{{"name": {}1{}}}"#, "[".repeat(500), "]".repeat(500));
         assert!(matches!(
@@ -302,13 +271,8 @@ mod tests {
             "%C3=a",
             "name=%C3%28",
         ] {
-            assert!(
-                matches!(
-                    read_query::<Order>(query).unwrap_err(),
-                    Error::BadRequest(_)
-                ),
-                "{query}"
-            );
+            let error = read_query::<Order>(query).unwrap_err();
+            assert!(matches!(error, Error::BadRequest(_)), "{query}: {error:?}");
         }
     }
 

@@ -61,21 +61,23 @@ fn families(text: &str) -> BTreeMap<&str, Family<'_>> {
     let mut families: BTreeMap<&str, Family<'_>> = BTreeMap::new();
     let mut current = "";
     for line in text.lines() {
-        if let Some((name, help)) = line
-            .strip_prefix("# HELP ")
-            .and_then(|rest| rest.split_once(' '))
-        {
-            families.entry(name).or_default().description = unescape(help);
-        } else if let Some((name, kind)) = line
-            .strip_prefix("# TYPE ")
-            .and_then(|rest| rest.split_once(' '))
-        {
-            current = name;
-            families.entry(name).or_default().kind = kind;
-        } else if let Some(sample) = sample(line) {
-            families.entry(current).or_default().samples.push(sample);
+        match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
+            ["#", "HELP", name, help] => {
+                let quoted = format!("\"{}\"", help.replace('"', "\\\""));
+                let help = serde_json::from_str(&quoted).unwrap_or_else(|_| help.to_owned());
+                families.entry(name).or_default().description = help;
+            }
+            ["#", "TYPE", name, kind] => {
+                current = name;
+                families.entry(name).or_default().kind = kind;
+            }
+            _ => {
+                let samples = &mut families.entry(current).or_default().samples;
+                samples.extend(sample(line));
+            }
         }
     }
+    families.remove("");
     families
 }
 
@@ -92,35 +94,15 @@ fn sample(line: &str) -> Option<Sample<'_>> {
     })
 }
 
-/// Reads `name="value",name="value"`; a value may have anything in it, with `\`, `"` and line feed escaped.
+/// Reads `name="value",name="value"`; a value may have anything in it, escaped as a string of JSON is.
 fn read_labels(mut text: &str) -> Option<Labels> {
     let mut labels = Labels::new();
-    while let Some((name, rest)) = text.split_once("=\"") {
-        let mut escaped = false;
-        let end = rest.find(|character| {
-            let ends = character == '"' && !escaped;
-            escaped = character == '\\' && !escaped;
-            ends
-        })?;
-        labels.insert(name.to_owned(), unescape(&rest[..end]));
-        text = rest[end + 1..].trim_start_matches(',');
+    while let Some((name, value)) = text.split_once('=') {
+        let mut reader = serde_json::Deserializer::from_str(value).into_iter();
+        labels.insert(name.to_owned(), reader.next()?.ok()?);
+        text = value[reader.byte_offset()..].trim_start_matches(',');
     }
     Some(labels)
-}
-
-fn unescape(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        plain.push(match character {
-            '\\' => match characters.next() {
-                Some('n') => '\n',
-                other => other.unwrap_or('\\'),
-            },
-            character => character,
-        });
-    }
-    plain
 }
 
 /// One histogram with one set of labels.
