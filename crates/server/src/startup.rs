@@ -24,6 +24,7 @@ pub(crate) async fn run(
         start(name, &pool, migrator, &readiness).await;
         examine(&pool).await;
         readiness.lost().await;
+        tracing::warn!("the database of {name} has lost its migrations: starting anew");
     }
 }
 

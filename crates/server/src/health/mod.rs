@@ -75,7 +75,7 @@ impl Readiness {
     }
 
     fn advance(&self, next: Phase) {
-        // There is no way back from draining: a start that succeeds late changes nothing.
+        // A service that drains stays so: a start that succeeds late changes nothing.
         self.0.phase.send_if_modified(|phase| {
             let goes_on = *phase != Phase::Draining;
             if goes_on {

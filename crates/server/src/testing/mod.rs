@@ -75,7 +75,7 @@ impl Server {
     /// If it does not within 30 seconds.
     pub async fn until_ready(&self) {
         let started = Instant::now();
-        // Growing: many servers that start at once would starve under their own tests' questions.
+        // Growing: of many servers that start at once, each would wait for the probes of all the others.
         let mut pause = Duration::from_millis(5);
         loop {
             let answer = self.get("/readyz").await;

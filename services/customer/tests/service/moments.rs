@@ -1,5 +1,8 @@
 //! Moments that no client could be shown.
 
+use server::testing::Server;
+use sqlx::migrate::Migrator;
+
 use crate::list::{emails, with_customers};
 
 #[tokio::test]
@@ -18,4 +21,22 @@ async fn a_moment_that_cannot_be_shown_does_not_get_into_the_table() {
             assert_eq!(emails(&listed), ["1@example.com"]);
         }
     }
+}
+
+#[tokio::test]
+async fn a_row_from_before_with_such_a_moment_is_migrated_and_listed() {
+    let url = local_postgres::database();
+    let pool = db::Pool::new(db::Config::parse(&url).unwrap());
+    let before = customer::MIGRATOR
+        .iter()
+        .filter(|one| one.version < 20261125100000);
+    let before = Migrator::with_migrations(before.cloned().collect());
+    pool.migrate(&before).await.unwrap();
+    let sql = "insert into customer (id, name, email, created_at, updated_at)
+        values (gen_random_uuid(), 'Ada', 'ada@example.com', 'infinity', '-infinity')";
+    sqlx::query(sql).execute(&pool).await.unwrap();
+
+    let server = Server::start(customer::SERVICE, &url).await;
+    let listed = server.get("/api/customers").await;
+    assert_eq!(emails(&listed), ["ada@example.com"]);
 }
