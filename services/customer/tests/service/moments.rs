@@ -27,7 +27,8 @@ async fn a_moment_that_cannot_be_shown_does_not_get_into_the_table() {
 async fn a_row_from_before_with_such_a_moment_is_migrated_and_listed() {
     let url = local_postgres::database();
     let pool = db::Pool::new(db::Config::parse(&url).unwrap());
-    let before = customer::MIGRATOR
+    let before = customer::SERVICE
+        .migrator
         .iter()
         .filter(|one| one.version < 20261125100000);
     let before = Migrator::with_migrations(before.cloned().collect());

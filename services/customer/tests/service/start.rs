@@ -32,7 +32,8 @@ async fn it_migrates_an_empty_database_and_serves() {
 async fn migrate_false_leaves_the_database_alone() {
     let url = local_postgres::database();
     let mut process = Process::start(&url, &[("MIGRATE", "false")]);
-    process.logged(&["run `customer migrate`"]).await;
+    let advice = format!("run `{} migrate`", customer::SERVICE.name);
+    process.logged(&[&advice]).await;
     process.until("/readyz", 503).await;
     assert!(!is_migrated(&url).await);
     let migrated = run("migrate", &[("DATABASE_URL", &url)]);
