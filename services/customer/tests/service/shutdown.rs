@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::process::Process;
 
 /// Sends requests, each on a new connection, until nobody listens any more. Returns how many were answered.
-async fn hammer(address: SocketAddr, asked_to_stop: Arc<AtomicBool>) -> usize {
+async fn request_until_refused(address: SocketAddr, asked_to_stop: Arc<AtomicBool>) -> usize {
     let mut answered = 0;
     loop {
         // A handshake that nobody answers any more counts as a connection refused.
@@ -52,7 +52,10 @@ async fn sigterm_under_load_loses_no_accepted_request_and_leaves_no_session() {
     let asked_to_stop = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
     for _ in 0..16 {
-        clients.spawn(hammer(process.address, asked_to_stop.clone()));
+        clients.spawn(request_until_refused(
+            process.address,
+            asked_to_stop.clone(),
+        ));
     }
     // Into the full run: a good number of answers after the first connections.
     let mut watcher = PgConnection::connect(&local_postgres::shared().url("postgres"))
