@@ -35,7 +35,7 @@ impl ConnectError {
             }
             (_, "08P01") if source.to_string().contains("unsupported startup parameter") => {
                 format!(
-                    "A PgBouncer stands at `{address}`: add pgbouncer=true to DATABASE_URL ({source})"
+                    "PgBouncer answers at `{address}`: add pgbouncer=true to DATABASE_URL ({source})"
                 )
             }
             (sqlx::Error::Tls(error), _) => tls(&address, error),
@@ -50,12 +50,12 @@ impl ConnectError {
     }
 
     /// Whether the server is there but has no room for one more.
-    pub(crate) fn is_transient(&self) -> bool {
+    pub(crate) fn is_server_full(&self) -> bool {
         code(&self.source) == "53300"
     }
 
     /// Whether the server does not accept the password or the user.
-    pub(crate) fn is_refusal(&self) -> bool {
+    pub(crate) fn is_authentication(&self) -> bool {
         code(&self.source).starts_with("28")
     }
 }

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
 use crate::config::Config;
 use crate::error::Error;
-use crate::limits::{Answers, QUESTIONS};
 use crate::pool::Pool;
 
 /// What [`Pool::examine`] found. Printed, it is a line for each fact and each warning.
@@ -190,14 +192,14 @@ fn between(config: &Config, answers: &Answers) -> Option<String> {
     if is_pooled(config, answers) {
         return Some("a pooler: it changes what we say to the server".to_owned());
     }
-    let dialled = config
+    let asked = config
         .address()
         .rsplit(':')
         .next()
         .and_then(|port| port.parse::<i32>().ok());
-    match (answers.port, dialled) {
-        (Some(port), Some(dialled)) if port != dialled => Some(format!(
-            "a proxy or pooler: the server listens on port {port}, not {dialled}"
+    match (answers.port, asked) {
+        (Some(port), Some(asked)) if port != asked => Some(format!(
+            "a proxy or pooler: the server listens on port {port}, not {asked}"
         )),
         _ => None,
     }
@@ -220,6 +222,62 @@ fn say(limit: Option<Duration>) -> String {
     limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit:?}"))
 }
 
+/// Everything in one statement. `reserved_connections` exists from PostgreSQL 16 on.
+const QUESTIONS: &str = "
+    select current_setting('server_version'),
+           current_setting('max_connections')::int,
+           current_setting('superuser_reserved_connections')::int
+             + coalesce(current_setting('reserved_connections', true)::int, 0),
+           (select count(*)::int from pg_stat_activity
+             where backend_type = 'client backend' and pid <> pg_backend_pid()),
+           (select rolconnlimit from pg_roles where rolname = current_user),
+           (select datconnlimit from pg_database where datname = current_database()),
+           current_setting('statement_timeout'),
+           coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false),
+           inet_server_port(),
+           coalesce(extract(epoch from current_setting('idle_session_timeout')::interval)::int, 0),
+           exists (select from pg_prepared_statements where name ^@ 'sqlx_s_')";
+
+struct Answers {
+    version: String,
+    most: i32,
+    reserved: i32,
+    sessions: i32,
+    role: i32,
+    database: i32,
+    statement_timeout: String,
+    tls: bool,
+    port: Option<i32>,
+    idle_session_timeout: i32,
+    /// Whether this very statement got to the server under the name that sqlx gave it.
+    named_by_us: bool,
+}
+
+impl Answers {
+    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            version: row.try_get(0)?,
+            most: row.try_get(1)?,
+            reserved: row.try_get(2)?,
+            sessions: row.try_get(3)?,
+            role: row.try_get(4)?,
+            database: row.try_get(5)?,
+            statement_timeout: row.try_get(6)?,
+            tls: row.try_get(7)?,
+            port: row.try_get(8)?,
+            idle_session_timeout: row.try_get(9)?,
+            named_by_us: row.try_get(10)?,
+        })
+    }
+
+    /// Four fifths of what the server gives to ordinary roles: the rest is for deployments and for psql.
+    fn budget(&self) -> i32 {
+        let limits = [self.role, self.database]
+            .into_iter()
+            .filter(|limit| *limit >= 0);
+        limits.fold(self.most - self.reserved, i32::min) * 4 / 5
+    }
+}
+
 #[cfg(test)]
-#[path = "doctor_tests.rs"]
 mod tests;

@@ -1,5 +1,6 @@
 //! What can go wrong, said so that the reader knows what to do.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -37,6 +38,10 @@ pub enum Error {
     /// The server did not answer a statement within `socket_timeout`. Whether it ran is not known.
     #[error("no answer to a statement within {0:?} (socket_timeout)")]
     StatementTimeout(Duration),
+    /// The server did not answer a sign-of-life check, such as [`Pool::check`](crate::Pool::check), within a limit that
+    /// is not a setting.
+    #[error("the database did not answer a check within {0:?}")]
+    NoAnswer(Duration),
     /// `commit` of a transaction in which a statement failed: PostgreSQL rolled it back.
     #[error("the transaction was rolled back because a statement in it failed: {0}")]
     TransactionFailed(String),
@@ -56,7 +61,9 @@ pub enum Error {
 pub struct PoolTimeout {
     /// How long the caller waited.
     pub waited: Duration,
-    /// `connection_limit` at that time.
+    /// The setting: `pool_timeout`.
+    pub pool_timeout: Duration,
+    /// The setting: `connection_limit`, or what [`Pool::resize`](crate::Pool::resize) has made of it.
     pub limit: u32,
     /// Connections in use.
     pub in_use: u32,
@@ -66,8 +73,8 @@ pub struct PoolTimeout {
     pub waiting: u32,
     /// Who has held a connection longest: the place in the code or the SQL, and for how long.
     pub longest: Option<(String, Duration)>,
-    /// The last failure to open a connection, if none was opened since.
-    pub dial: Option<Arc<ConnectError>>,
+    /// The last failure to open a connection, if the database is out of reach.
+    pub connect: Option<Arc<ConnectError>>,
 }
 
 impl fmt::Display for PoolTimeout {
@@ -75,11 +82,12 @@ impl fmt::Display for PoolTimeout {
         write!(
             f,
             "Timed out fetching a new connection from the connection pool \
-             (Current connection pool timeout: {:.1?}, connection limit: {}). {} in use, {} idle, {} waiting",
-            self.waited, self.limit, self.in_use, self.idle, self.waiting
+             (Current connection pool timeout: {:?}, connection limit: {}). \
+             Waited {:.1?}: {} in use, {} idle, {} waiting",
+            self.pool_timeout, self.limit, self.waited, self.in_use, self.idle, self.waiting
         )?;
-        match (&self.dial, &self.longest) {
-            (Some(dial), _) => write!(f, ". No connection can be opened: {dial}"),
+        match (&self.connect, &self.longest) {
+            (Some(error), _) => write!(f, ". No connection can be opened: {error}"),
             (None, Some((what, held))) if *held >= self.waited => {
                 write!(
                     f,
@@ -105,7 +113,7 @@ impl Error {
             Self::PoolTimeout(_) | Self::Overloaded { .. } | Self::Connect(_) | Self::Closed => {
                 true
             }
-            Self::StatementTimeout(_) | Self::CommitUnknown(_) => true,
+            Self::StatementTimeout(_) | Self::NoAnswer(_) | Self::CommitUnknown(_) => true,
             Self::TransactionFailed(_) | Self::Migrate(_) => false,
             Self::Sqlx(error) => {
                 is_broken(error)
@@ -160,7 +168,7 @@ impl From<Error> for sqlx::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Sqlx(error) => error,
-            error @ (Error::PoolTimeout(_) | Error::StatementTimeout(_)) => {
+            error @ (Error::PoolTimeout(_) | Error::StatementTimeout(_) | Error::NoAnswer(_)) => {
                 sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, error))
             }
             error => sqlx::Error::Io(io::Error::other(error)),
@@ -180,48 +188,61 @@ pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
             .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
             .is_some_and(|error| {
                 use sqlx::postgres::PgSeverity::{Fatal, Panic};
-                matches!(error.severity(), Fatal | Panic) || is_shutdown(error.code())
+                matches!(error.severity(), Fatal | Panic)
+                    || matches!(error.code(), "57P01" | "57P02" | "57P03" | "57P05")
             }),
         _ => false,
     }
 }
 
-/// Whether the error says that the server went away or became a standby: then its other connections are worthless too.
-pub(crate) fn is_failover(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => {
-            code(error.as_ref(), |code| code == "25006" || is_shutdown(code))
-        }
-        _ => false,
+/// What a connection's error says about the other connections of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Loss {
+    /// The server ended this session; the others may be well.
+    Session,
+    /// The connection failed, as the others may have.
+    Connection,
+    /// The server went away or became read-only: the others are of no further use.
+    Server,
+}
+
+pub(crate) fn loss(error: &sqlx::Error) -> Loss {
+    match code_of(error).as_deref() {
+        Some("57P01" | "57P05") => Loss::Session,
+        Some("25006" | "57P02" | "57P03") => Loss::Server,
+        _ => Loss::Connection,
     }
+}
+
+/// Whether the server ended the session because it had been idle: then no statement of ours has run on it.
+pub(crate) fn was_idle(error: &sqlx::Error) -> bool {
+    code_of(error).as_deref() == Some("57P05")
+}
+
+/// Whether the statement was not accepted because a transaction is open.
+pub(crate) fn is_in_transaction(error: &sqlx::Error) -> bool {
+    matches!(code_of(error).as_deref(), Some("25001" | "25P02"))
 }
 
 /// Whether a prepared statement no longer fits the tables (or is gone), so that preparing it anew helps.
 pub(crate) fn is_stale_plan(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => {
-            let stale = error
+    match code_of(error).as_deref() {
+        Some("26000") => true,
+        Some("0A000") => error.as_database_error().is_some_and(|error| {
+            error
                 .message()
-                .contains("cached plan must not change result type");
-            code(error.as_ref(), |code| {
-                code == "26000" || (code == "0A000" && stale)
-            })
-        }
+                .contains("cached plan must not change result type")
+        }),
         _ => false,
     }
 }
 
 /// Whether the transaction lost against another one and may be run again.
 pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(|error| code(error, |code| matches!(code, "40001" | "40P01")))
+    matches!(code_of(error).as_deref(), Some("40001" | "40P01"))
 }
 
-fn is_shutdown(code: &str) -> bool {
-    matches!(code, "57P01" | "57P02" | "57P03" | "57P05")
-}
-
-fn code(error: &dyn DatabaseError, test: impl FnOnce(&str) -> bool) -> bool {
-    error.code().is_some_and(|code| test(&code))
+/// PostgreSQL's code for an error of the server.
+pub(crate) fn code_of(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error()?.code()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row};
 use tokio::time::Instant;
 
@@ -27,15 +27,14 @@ impl Pool {
     pub async fn migrate(&self, migrator: &Migrator) -> Result<(), Error> {
         if self.config().pgbouncer {
             // The lock would stay with a session of PgBouncer's and keep everybody else out for ever.
-            return Err(refused(
+            return Err(failed(
                 "migrations need a session of their own, which PgBouncer does not give: migrate with a DATABASE_URL of \
                  the server itself, and start the services with MIGRATE=false"
                     .to_owned(),
             ));
         }
-        let options = (*self.0.options()).clone();
-        let options = options.options([("statement_timeout", "0")]);
-        let mut connection = self.0.dial_with(&options).await?;
+        let unlimited = |options: PgConnectOptions| options.options([("statement_timeout", "0")]);
+        let mut connection = self.open_beside(unlimited).await?;
         let result = locked(&mut connection, migrator).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
         result
@@ -84,7 +83,7 @@ async fn locked(connection: &mut PgConnection, migrator: &Migrator) -> Result<()
             break;
         }
         if Instant::now() > deadline {
-            return Err(refused(format!(
+            return Err(failed(format!(
                 "another instance has been migrating for more than {DEADLINE:?}; look for its session in pg_stat_activity"
             )));
         }
@@ -101,6 +100,6 @@ async fn locked(connection: &mut PgConnection, migrator: &Migrator) -> Result<()
     Ok(migrator.run_direct(None, connection, false).await?)
 }
 
-fn refused(why: String) -> Error {
+fn failed(why: String) -> Error {
     Error::Sqlx(sqlx::Error::InvalidArgument(why))
 }

@@ -3,22 +3,23 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use sqlx::{Executor, SqlStr};
+use sqlx::postgres::PgTransactionManager;
+use sqlx::{Executor, PgConnection, SqlStr};
+use sqlx_core::transaction::TransactionManager;
+use tokio::time::timeout;
 
-use crate::deadline::within;
-use crate::effect::Effect;
 use crate::error::{Error, is_broken, is_conflict};
-use crate::lease::{Condition, Lease};
-use crate::pool::Pool;
+use crate::pool::{Lease, Pool};
+use crate::session_effect::SessionEffect;
 
 /// How a transaction runs. The default is the server's: READ COMMITTED, read and write.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TransactionOptions {
     /// How far concurrent transactions are kept apart.
     pub isolation: Isolation,
-    /// Refuses every write.
+    /// Every write is an error (SQLSTATE 25006). Default false.
     pub read_only: bool,
-    /// How often [`Pool::transaction`] runs the closure again after a conflict. Default 0.
+    /// How many times [`Pool::transaction`] runs the closure again after a conflict. Default 0.
     pub retries: u32,
 }
 
@@ -50,37 +51,75 @@ impl TransactionOptions {
 /// A transaction on one connection of the pool. Dropping it rolls back.
 ///
 /// `&mut *transaction` is an sqlx executor, as with sqlx's own transactions.
+///
+/// ```no_run
+/// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+/// let mut transaction = pool.begin().await?;
+/// sqlx::query("insert into customer (name) values ('Ada')")
+///     .execute(&mut *transaction)
+///     .await?;
+/// transaction.commit().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Transaction {
     lease: Lease,
 }
 
 impl Transaction {
-    pub(crate) async fn begin(
-        mut lease: Lease,
-        options: TransactionOptions,
-    ) -> Result<Self, Error> {
+    async fn start(mut lease: Lease, options: TransactionOptions) -> Result<Self, Error> {
         lease.enter_transaction(options.read_only);
-        control(&mut lease, options.begin()).await?;
+        let begin = SqlStr::from_static(options.begin());
+        control(&mut lease, async |connection| {
+            PgTransactionManager::begin(connection, Some(begin)).await
+        })
+        .await?;
         Ok(Self { lease })
     }
 
-    /// Makes everything permanent.
+    /// A transaction inside this one: a savepoint. Dropping it undoes what was done since, and nothing else.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+    /// let mut transaction = pool.begin().await?;
+    /// let mut attempt = transaction.begin().await?;
+    /// match sqlx::query("insert into customer (name) values ('Ada')").execute(&mut *attempt).await {
+    ///     Ok(_) => attempt.commit().await?,
+    ///     Err(_) => attempt.rollback().await?,
+    /// }
+    /// transaction.commit().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of any statement. Dropping this future half-way ends the whole transaction.
+    pub async fn begin(&mut self) -> Result<Savepoint<'_>, Error> {
+        Savepoint::start(&mut self.lease).await
+    }
+
+    /// Makes everything permanent. `Ok` means that the server has committed this transaction, whatever was done on
+    /// [`raw`](Lease::raw).
     ///
     /// # Errors
     /// [`Error::TransactionFailed`] when a statement in it had failed, which PostgreSQL answers with a silent
-    /// rollback; [`Error::CommitUnknown`] when the answer was lost; a deferred constraint's error.
+    /// rollback, or when it was ended on the raw connection; [`Error::CommitUnknown`] when the answer was lost; a
+    /// deferred constraint's error.
     pub async fn commit(mut self) -> Result<(), Error> {
-        let raw = (self.lease.condition >= Condition::Raw)
-            .then(|| "a statement on the raw connection failed".to_owned());
-        if let Some(failed) = self.failure().or(raw) {
-            // A rollback to a savepoint may have saved the transaction: only the server knows.
-            if control(&mut self.lease, "select 1").await.is_err() {
+        self.lease.verify_depth()?;
+        if self.lease.is_transaction_doubtful() {
+            // A rollback to a savepoint may have saved the transaction: only the server knows. It accepts a savepoint
+            // in a transaction that can still commit, and nowhere else.
+            let asked = control(&mut self.lease, async |connection| {
+                connection.execute("savepoint still_open").await.map(drop)
+            });
+            if asked.await.is_err() {
+                let failed = self.lease.failure();
+                let ended = || "it was ended on the raw connection or by a statement".to_owned();
                 self.rollback().await?;
-                return Err(Error::TransactionFailed(failed));
+                return Err(Error::TransactionFailed(failed.unwrap_or_else(ended)));
             }
         }
-        match control(&mut self.lease, "commit").await {
+        match control(&mut self.lease, commit_all).await {
             Ok(()) => {
                 self.lease.leave_transaction();
                 Ok(())
@@ -96,16 +135,104 @@ impl Transaction {
     /// # Errors
     /// When the connection breaks; then the server rolls back by itself.
     pub async fn rollback(mut self) -> Result<(), Error> {
-        control(&mut self.lease, "rollback").await?;
+        control(&mut self.lease, roll_back_all).await?;
         self.lease.leave_transaction();
         Ok(())
     }
+}
 
-    fn failure(&self) -> Option<String> {
+/// Commits as deep as sqlx knows: savepoints that were left open on the raw connection, then the transaction.
+async fn commit_all(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    while PgTransactionManager::get_transaction_depth(connection) > 0 {
+        PgTransactionManager::commit(connection).await?;
+    }
+    Ok(())
+}
+
+async fn roll_back_all(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    while PgTransactionManager::get_transaction_depth(connection) > 0 {
+        PgTransactionManager::rollback(connection).await?;
+    }
+    Ok(())
+}
+
+/// A transaction inside another one, from [`Transaction::begin`]. Dropping it undoes what was done since.
+///
+/// `&mut *savepoint` is an sqlx executor.
+#[derive(Debug)]
+pub struct Savepoint<'t> {
+    lease: &'t mut Lease,
+    /// Whether the outer transaction had failed before.
+    failed: Option<String>,
+    open: bool,
+}
+
+impl<'t> Savepoint<'t> {
+    async fn start(lease: &'t mut Lease) -> Result<Self, Error> {
+        lease.verify_depth()?;
+        let failed = lease.failure();
+        control(lease, async |connection| {
+            PgTransactionManager::begin(connection, None).await
+        })
+        .await?;
+        Ok(Self {
+            lease,
+            failed,
+            open: true,
+        })
+    }
+
+    /// A savepoint inside this one.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::begin`].
+    pub async fn begin(&mut self) -> Result<Savepoint<'_>, Error> {
+        Savepoint::start(self.lease).await
+    }
+
+    /// Leaves what was done to the outer transaction, which commits it or not.
+    ///
+    /// # Errors
+    /// Those of any statement; when one since [`Transaction::begin`] had failed, that it must be rolled back.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        control(self.lease, PgTransactionManager::commit).await?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Undoes what was done since [`Transaction::begin`]. The outer transaction goes on, also after a failed statement.
+    ///
+    /// # Errors
+    /// When the connection breaks; then the server rolls back everything.
+    pub async fn rollback(mut self) -> Result<(), Error> {
+        control(self.lease, PgTransactionManager::rollback).await?;
+        self.open = false;
+        self.lease.restore_failure(self.failed.take());
+        Ok(())
+    }
+}
+
+impl Drop for Savepoint<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            // Only written down here; it is sent before the next statement.
+            PgTransactionManager::start_rollback(self.lease.connection());
+            self.lease.restore_failure(self.failed.take());
+        }
+    }
+}
+
+impl Deref for Savepoint<'_> {
+    type Target = Lease;
+
+    fn deref(&self) -> &Lease {
         self.lease
-            .transaction
-            .as_ref()
-            .and_then(|transaction| transaction.failed.clone())
+    }
+}
+
+impl DerefMut for Savepoint<'_> {
+    fn deref_mut(&mut self) -> &mut Lease {
+        self.lease
     }
 }
 
@@ -124,22 +251,53 @@ impl DerefMut for Transaction {
 }
 
 /// Sends one of the transaction's own statements, which leave no mark of their own on the session.
-async fn control(lease: &mut Lease, sql: &'static str) -> Result<(), Error> {
-    let before = lease.started(&SqlStr::from_static(sql), Effect::None);
-    let limit = lease.claim().pool.config.socket_timeout;
-    let answer = lease.connection().execute(sqlx::raw_sql(sql));
-    let result = match within(limit, answer).await {
-        Ok(result) => result,
-        Err(error) => {
-            lease.overdue = true;
-            return Err(error);
-        }
+async fn control(
+    lease: &mut Lease,
+    send: impl AsyncFnOnce(&mut PgConnection) -> Result<(), sqlx::Error>,
+) -> Result<(), Error> {
+    const NOTHING: SqlStr = SqlStr::from_static("");
+    let before = lease.started(&NOTHING, SessionEffect::None);
+    let pool = lease.pool();
+    let limit = pool.config.socket_timeout.unwrap_or(Duration::MAX);
+    let Ok(result) = timeout(limit, send(lease.connection())).await else {
+        lease.overdue = true;
+        return Err(Error::StatementTimeout(limit));
     };
-    lease.ended(before, Effect::None, result.as_ref().map(drop));
-    result.map(drop).map_err(Error::from)
+    lease.ended(before, SessionEffect::None, result.as_ref().copied());
+    result.map_err(Error::from)
 }
 
 impl Pool {
+    /// A transaction. Dropping it without `commit` rolls back.
+    ///
+    /// # Errors
+    /// Those of [`Pool::acquire`], and the server's.
+    #[track_caller]
+    pub fn begin(&self) -> impl Future<Output = Result<Transaction, Error>> + Send + use<> {
+        self.begin_with(TransactionOptions::default())
+    }
+
+    /// A transaction with an isolation level, or read-only.
+    ///
+    /// # Errors
+    /// Those of [`Pool::begin`].
+    #[track_caller]
+    pub fn begin_with(
+        &self,
+        options: TransactionOptions,
+    ) -> impl Future<Output = Result<Transaction, Error>> + Send + use<> {
+        let (first, second) = (self.acquire(), self.acquire());
+        async move {
+            match Transaction::start(first.await?, options).await {
+                // Its connection had ended while idle. Nothing has begun, so another one may.
+                Err(Error::Sqlx(error)) if is_broken(&error) => {
+                    Transaction::start(second.await?, options).await
+                }
+                started => started,
+            }
+        }
+    }
+
     /// Runs `work` in a transaction and commits it if it returns `Ok`.
     ///
     /// After a conflict with another transaction (SQLSTATE 40001 or 40P01) it runs again from the start, up to
@@ -161,11 +319,8 @@ impl Pool {
         loop {
             let mut transaction = self.begin_with(options).await?;
             let result = work(&mut transaction).await;
-            let mut conflict = transaction
-                .lease
-                .transaction
-                .as_ref()
-                .is_some_and(|transaction| transaction.conflict);
+            let state = transaction.lease.transaction.as_ref();
+            let mut conflict = state.is_some_and(|state| state.conflict);
             let error = match result {
                 Ok(value) => match transaction.commit().await {
                     Ok(()) => return Ok(value),

@@ -105,7 +105,7 @@ async fn a_pool_heals_when_the_database_comes() {
         started.elapsed()
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let failed = pool.stats().dial_failed;
+    let failed = pool.stats().connect_failed;
     assert!(
         failed < 30,
         "one prober with growing pauses, not {failed} dials"
@@ -200,7 +200,7 @@ async fn old_connections_are_replaced_one_by_one_in_the_background() {
     until("all were replaced", async || {
         let stats = pool.stats();
         least = least.min(stats.open);
-        stats.closed[db::Reason::Lifetime as usize] >= 3
+        stats.closed[db::CloseReason::Lifetime as usize] >= 3
     })
     .await;
     assert!(

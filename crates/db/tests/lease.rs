@@ -239,7 +239,7 @@ async fn a_statement_nobody_waits_for_is_cancelled_and_its_connection_kept() {
         "{:?}",
         started.elapsed()
     );
-    assert_eq!(ours.stats().recovered, 1);
+    assert_eq!(ours.stats().recycled, 1);
 }
 
 // B8, D3
@@ -421,37 +421,6 @@ async fn a_conflicting_transaction_runs_again() {
         .await
         .expect("a number");
     assert_eq!(n, 8, "every increment counts once");
-    settled(&pool).await;
-}
-
-#[tokio::test]
-async fn a_terminated_backend_retires_its_generation() {
-    let pool = pool("connection_limit=4");
-    let leases = futures_util::future::try_join_all((0..4).map(|_| pool.acquire()))
-        .await
-        .expect("four leases");
-    drop(leases);
-    assert_eq!(pool.stats().idle, 4);
-    let victim: i32 = pid(&pool).await;
-    let other = pool.acquire().await.expect("a lease");
-    drop(other);
-    let error = pool
-        .execute(AssertSqlSafe(format!(
-            "select pg_terminate_backend({victim})"
-        )))
-        .await;
-    if error.is_ok() {
-        // The victim was another connection than the one that told: find it by using them all.
-        until("the victim is met", async || {
-            pool.execute("select 1").await.is_err() || pool.stats().closed.iter().sum::<u64>() > 0
-        })
-        .await;
-    }
-    until("the generation is gone", async || {
-        pool.stats().closed.iter().sum::<u64>() == 4
-    })
-    .await;
-    pool.execute("select 1").await.expect("a new generation");
     settled(&pool).await;
 }
 

@@ -91,7 +91,7 @@ async fn an_old_connection_stays_while_its_replacement_cannot_be_opened() {
     warm(&pool, 2).await;
     gatekeeper.set(Mode::Full);
     until("a replacement was tried again and again", async || {
-        pool.stats().dial_failed >= 3
+        pool.stats().connect_failed >= 3
     })
     .await;
     let stats = pool.stats();
@@ -112,7 +112,7 @@ async fn room_on_the_server_wakes_everybody_who_waits_for_it() {
     });
     until("all three wait, and the server is full", async || {
         let stats = pool.stats();
-        stats.waiting == 3 && stats.dial_failed > 0
+        stats.waiting == 3 && stats.connect_failed > 0
     })
     .await;
     gatekeeper.set(Mode::Pass);

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use db::{Error, Pool, Reason, TransactionOptions};
+use db::{CloseReason, Error, Pool, TransactionOptions};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, Executor, Row, SqlStr, Statement};
@@ -48,7 +48,7 @@ async fn is_in_a_transaction(pool: &Pool) -> bool {
         .expect("an answer")
 }
 
-fn closed(pool: &Pool, reason: Reason) -> u64 {
+fn closed(pool: &Pool, reason: CloseReason) -> u64 {
     pool.stats().closed[reason as usize]
 }
 
@@ -210,7 +210,12 @@ async fn a_missing_argument_harms_no_neighbour() {
             .expect_err("one argument of two");
     }
     settled(&pool).await;
-    assert_eq!(closed(&pool, Reason::Failover), 0, "{:?}", pool.stats());
+    assert_eq!(
+        closed(&pool, CloseReason::Failover),
+        0,
+        "{:?}",
+        pool.stats()
+    );
 }
 
 #[tokio::test]
@@ -221,8 +226,13 @@ async fn raw_leases_harm_no_neighbour() {
         pool.acquire().await.expect("a lease").raw();
     }
     settled(&pool).await;
-    assert_eq!(closed(&pool, Reason::Broken), 3, "{:?}", pool.stats());
-    assert_eq!(closed(&pool, Reason::Failover), 0, "{:?}", pool.stats());
+    assert_eq!(closed(&pool, CloseReason::Broken), 3, "{:?}", pool.stats());
+    assert_eq!(
+        closed(&pool, CloseReason::Failover),
+        0,
+        "{:?}",
+        pool.stats()
+    );
 }
 
 #[tokio::test]

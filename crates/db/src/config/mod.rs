@@ -1,17 +1,23 @@
 //! The pool's settings: `DATABASE_URL` with Prisma's parameters, taken out before sqlx sees them.
 
+mod connection;
+mod environment;
+mod parameters;
+mod url;
+
 use std::fmt;
 use std::time::Duration;
 
+use ::url::Url;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
-use url::Url;
 
-use crate::endpoint::{at, quote_identifier, refuse_session, server, session};
-use crate::environment::url_from_env;
-use crate::parameters::{ConfigError, THROUGH_PGBOUNCER};
-use crate::query::{Parameters, check_text};
-use crate::tls::{Tls, tls};
+use crate::config::connection::{Tls, at, quote_identifier, reject_session, server, session, tls};
+use crate::config::environment::url_from_env;
+use crate::config::parameters::THROUGH_PGBOUNCER;
+use crate::config::url::{Parameters, check_text};
+
+pub use crate::config::parameters::{ConfigError, PARAMETERS};
 
 /// Everything the pool can be told. [`Config::parse`] reads it from a URL; the fields may be changed afterwards.
 ///
@@ -28,7 +34,7 @@ pub struct Config {
     pub pool_timeout: Option<Duration>,
     /// Longest wait for a new connection to open. Default 5 s.
     pub connect_timeout: Option<Duration>,
-    /// Longest wait for a statement's answer, kept by the client. Default 6 s.
+    /// Longest wait for a statement's answer, enforced by the client. Default 6 s.
     pub socket_timeout: Option<Duration>,
     /// Age at which a connection is replaced, give or take 10 %. Default 30 min.
     pub max_connection_lifetime: Option<Duration>,
@@ -38,13 +44,13 @@ pub struct Config {
     pub leak_threshold: Option<Duration>,
     /// A statement that takes longer is logged without its arguments. Default 1 s.
     pub slow_statement_threshold: Option<Duration>,
-    /// Longest statement, kept by the server. Default 5 s.
+    /// Longest statement, enforced by the server. Default 5 s.
     pub statement_timeout: Option<Duration>,
-    /// Longest wait for a lock, kept by the server. Default 2 s.
+    /// Longest wait for a lock, enforced by the server. Default 2 s.
     pub lock_timeout: Option<Duration>,
-    /// Longest pause inside a transaction, kept by the server. Default 10 s.
+    /// Longest pause inside a transaction, enforced by the server. Default 10 s.
     pub idle_in_transaction_session_timeout: Option<Duration>,
-    /// Whether a PgBouncer in transaction mode stands between. Default false.
+    /// Whether the connections go through a PgBouncer in transaction mode. Default false.
     pub pgbouncer: bool,
     /// Where the server is and how the connection is secured.
     endpoint: PgConnectOptions,
@@ -154,7 +160,7 @@ impl Config {
             ),
         ] {
             if self.pgbouncer {
-                given.refuse(key, THROUGH_PGBOUNCER)?;
+                given.reject(key, THROUGH_PGBOUNCER)?;
                 *field = None;
             }
             // PostgreSQL's own names keep PostgreSQL's own unit.
@@ -182,13 +188,13 @@ impl Config {
         }
         self.session.extend(given.session_options()?);
         if self.pgbouncer {
-            refuse_session(&mut self.session)?;
+            reject_session(&mut self.session)?;
         }
-        given.refuse(
+        given.reject(
             "sslidentity",
             "convert it to PEM files and name them in sslcert and sslkey",
         )?;
-        given.refuse(
+        given.reject(
             "sslpassword",
             "it belongs to sslidentity, which cannot be read; name PEM files in sslcert and sslkey",
         )?;
@@ -196,23 +202,30 @@ impl Config {
         given.choice("single_use_connections", &["false"]).map(drop)
     }
 
-    /// What sqlx needs to dial.
+    /// What sqlx needs to connect.
     pub(crate) fn options(&self) -> PgConnectOptions {
-        self.options_at(self)
-    }
-
-    /// The same at another endpoint.
-    pub(crate) fn options_at(&self, other: &Self) -> PgConnectOptions {
-        match self.pgbouncer {
-            true => other.endpoint.clone().extra_float_digits(None),
-            false => other.endpoint.clone().options(session(self)),
-        }
+        self.options_at(self.endpoint.clone())
     }
 
     /// The same at the endpoint that the environment names now, for when the password was changed.
     pub(crate) fn options_now(&self) -> Option<PgConnectOptions> {
         let url = self.from_env.then(url_from_env)?.ok()?;
-        Some(self.options_at(&Self::parse(&url).ok()?))
+        Some(self.options_at(Self::parse(&url).ok()?.endpoint))
+    }
+
+    fn options_at(&self, endpoint: PgConnectOptions) -> PgConnectOptions {
+        if self.pgbouncer {
+            return endpoint.extra_float_digits(None);
+        }
+        let timeouts = [
+            ("statement_timeout", self.statement_timeout),
+            ("lock_timeout", self.lock_timeout),
+            (
+                "idle_in_transaction_session_timeout",
+                self.idle_in_transaction_session_timeout,
+            ),
+        ];
+        endpoint.options(session(&self.session, timeouts))
     }
 
     /// `host:port`, or the socket's folder.

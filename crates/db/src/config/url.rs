@@ -1,15 +1,15 @@
-//! How the URL's parameters are read, and refused without repeating their values.
+//! How the URL's parameters are read, and rejected without repeating their values.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use url::Url;
+use ::url::Url;
 
-use crate::parameters::{ConfigError, PARAMETERS, TOLERATED};
+use crate::config::parameters::{ConfigError, PARAMETERS, TOLERATED};
 
-/// Refuses what would be read as a URL, but not the one that was meant: a part of the password would become the host, the
-/// database or a parameter, and be printed as such.
+/// Rejects what would be read as a URL, but not the one that was meant: a part of the password would become the host,
+/// the database or a parameter, and be printed as such.
 pub(crate) fn check_text(url: &str) -> Result<(), ConfigError> {
     if url.starts_with(['"', '\'']) || url.ends_with(['"', '\'']) {
         return Err(ConfigError::url("it is in quotes: remove them"));
@@ -115,7 +115,8 @@ impl Parameters {
         }
     }
 
-    pub(crate) fn refuse(&mut self, key: &str, instead: &str) -> Result<(), ConfigError> {
+    /// An error that says what to do instead, if the parameter is given.
+    pub(crate) fn reject(&mut self, key: &str, instead: &str) -> Result<(), ConfigError> {
         match self.0.remove(key) {
             None => Ok(()),
             Some(_) => Err(ConfigError::Value {

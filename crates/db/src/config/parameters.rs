@@ -1,4 +1,4 @@
-//! The URL's parameters: which there are, and how a value is read and refused without being repeated.
+//! The URL's parameters: which there are, and what is wrong with one, said without its value.
 
 /// Each parameter of the URL with its default and what it means, as the settings table of the README prints them.
 pub const PARAMETERS: &[(&str, &str, &str)] = &[
@@ -20,7 +20,7 @@ pub const PARAMETERS: &[(&str, &str, &str)] = &[
     (
         "socket_timeout",
         "6",
-        "seconds a statement may take, kept by the client",
+        "seconds a statement may take, enforced by the client",
     ),
     (
         "min_connections",
@@ -55,17 +55,17 @@ pub const PARAMETERS: &[(&str, &str, &str)] = &[
     (
         "statement_timeout",
         "5000",
-        "milliseconds a statement may take, kept by the server",
+        "milliseconds a statement may take, enforced by the server",
     ),
     (
         "lock_timeout",
         "2000",
-        "milliseconds a statement waits for a lock, kept by the server",
+        "milliseconds a statement waits for a lock, enforced by the server",
     ),
     (
         "idle_in_transaction_session_timeout",
         "10000",
-        "milliseconds a transaction may pause, kept by the server",
+        "milliseconds a transaction may pause, enforced by the server",
     ),
     (
         "statement_cache_size",

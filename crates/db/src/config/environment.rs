@@ -1,6 +1,6 @@
 //! Where `DATABASE_URL` comes from: the environment, or a file that it names.
 
-use crate::parameters::ConfigError;
+use crate::config::parameters::ConfigError;
 
 /// The URL as the environment has it now.
 pub(crate) fn url_from_env() -> Result<String, ConfigError> {

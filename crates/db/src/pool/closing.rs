@@ -1,0 +1,96 @@
+//! Connections that leave the pool, each with its reason.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use sqlx::Connection as _;
+use tokio::time::timeout;
+
+use crate::error::Loss;
+use crate::metrics::CloseReason;
+use crate::pool::state::{Connection, Permit, Shared, State};
+
+/// So many connections that break within this time say that the others are broken too.
+const BREAKS: u32 = 3;
+const BREAKS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Counts connections as closed and tells the server, briefly and in the background; outside a runtime the socket
+/// just closes.
+pub(crate) fn close_connections(pool: &Shared, connections: Vec<Connection>, reason: CloseReason) {
+    pool.metrics.closed[reason as usize].fetch_add(connections.len() as u64, Relaxed);
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    for connection in connections {
+        runtime.spawn(timeout(Duration::from_secs(1), connection.inner.close()));
+    }
+}
+
+/// Closes what is idle, because the pool closes. Says how many there were.
+pub(crate) fn close_idle(pool: &Shared) -> u32 {
+    let idle = std::mem::take(&mut pool.state().idle);
+    let count = idle.len() as u32;
+    close_connections(pool, idle, CloseReason::Shutdown);
+    count
+}
+
+/// Closes idle connections that are over the limit.
+pub(crate) fn close_excess(pool: &Shared) {
+    let mut state = pool.state();
+    let excess = state.total().saturating_sub(pool.permits.limit()) as usize;
+    let count = excess.min(state.idle.len());
+    let connections = state.idle.drain(..count).collect();
+    drop(state);
+    close_connections(pool, connections, CloseReason::Idle);
+}
+
+/// Closes a connection whose state nobody knows. That says nothing about the others.
+pub(crate) fn close_unknown(permit: &mut Permit, connection: Connection) {
+    leave(permit, |_| ());
+    close_connections(&permit.pool, vec![connection], CloseReason::Broken);
+}
+
+/// Drops a connection that is of no further use, and takes the hint about the others.
+pub(crate) fn discard(permit: &mut Permit, connection: Connection, loss: Loss) {
+    let retired = leave(permit, |state| broke(state, connection.generation, loss));
+    permit.pool.metrics.closed[CloseReason::Broken as usize].fetch_add(1, Relaxed);
+    close_connections(&permit.pool, retired, CloseReason::Failover);
+}
+
+/// Ends the holding of a connection that does not come back. Whoever waits may open one in its place.
+fn leave<T>(permit: &mut Permit, and: impl FnOnce(&mut State) -> T) -> T {
+    let pool = permit.pool.clone();
+    let mut state = pool.state();
+    permit.remove_holder(&mut state, Instant::now());
+    let result = and(&mut state);
+    let lacks_connection = state.lacks_connection();
+    drop(state);
+    if lacks_connection {
+        pool.available.notify_waiters();
+    }
+    result
+}
+
+/// A connection broke. The others have to answer before their next use; when the server itself went away, or after
+/// several breaks in a short time, they all go. Returns those.
+fn broke(state: &mut State, generation: u64, loss: Loss) -> Vec<Connection> {
+    if generation != state.generation {
+        return Vec::new();
+    }
+    if loss == Loss::Connection {
+        let now = Instant::now();
+        state.broken = match state.broken {
+            (count, Some(first)) if now - first < BREAKS_WITHIN => (count + 1, Some(first)),
+            _ => (1, Some(now)),
+        };
+    }
+    if loss == Loss::Server || state.broken.0 >= BREAKS {
+        state.generation += 1;
+        state.broken = (0, None);
+        return std::mem::take(&mut state.idle);
+    }
+    for connection in &mut state.idle {
+        connection.suspect = true;
+    }
+    Vec::new()
+}

@@ -1,0 +1,247 @@
+//! Opening connections: in tasks of their own, so that a caller who gives up leaves no half-open one behind.
+//!
+//! After two failures in a row the database counts as out of reach: one task tries again with growing pauses, and
+//! everyone else is told why at once.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, PgConnection, Row};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::connect_error::ConnectError;
+use crate::error::Error;
+use crate::pool::closing::close_idle;
+use crate::pool::state::{Connection, Failures, Shared};
+
+/// The first pause between two attempts, and the longest: at first for a restart, after [`EARLY`] for a longer outage.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const EARLY_PAUSE: Duration = Duration::from_millis(120);
+const LATE_PAUSE: Duration = Duration::from_millis(800);
+const EARLY: Duration = Duration::from_secs(10);
+
+/// An attempt to reconnect always ends.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
+
+/// What the next connection is opened with.
+pub(crate) fn options(pool: &Shared) -> Arc<PgConnectOptions> {
+    let options = pool.options.lock();
+    options.unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Opens a connection that does not belong to the pool, within `connect_timeout`.
+pub(crate) async fn open(
+    config: &Config,
+    options: &PgConnectOptions,
+) -> Result<PgConnection, Error> {
+    let limit = config.connect_timeout.unwrap_or(Duration::MAX);
+    let opened = timeout(limit, options.connect()).await;
+    let opened = opened.map_err(|_| ConnectError::timeout(config));
+    let opened =
+        opened.and_then(|opened| opened.map_err(|source| ConnectError::new(config, source)));
+    opened.map_err(|error| Error::Connect(Arc::new(error)))
+}
+
+/// Opens a connection of the pool in a task of its own, which the caller has counted as `connecting`. The task's
+/// result says whether there is one.
+pub(crate) fn spawn(pool: &Arc<Shared>) -> JoinHandle<bool> {
+    let connecting = Connecting::counted(pool.clone());
+    tokio::spawn(async move {
+        let connected = connect(&connecting.pool, connecting.pool.config.connect_timeout).await;
+        connecting.ended(connected)
+    })
+}
+
+/// The handshake and the first question together within `limit`.
+async fn connect(pool: &Shared, limit: Option<Duration>) -> Result<Connection, ConnectError> {
+    let connected = timeout(limit.unwrap_or(Duration::MAX), connect_now(pool)).await;
+    connected.unwrap_or_else(|_| Err(ConnectError::timeout(&pool.config)))
+}
+
+async fn connect_now(pool: &Shared) -> Result<Connection, ConnectError> {
+    let (config, started) = (&pool.config, Instant::now());
+    let generation = pool.state().generation;
+    let failed = |source| ConnectError::new(config, source);
+    let mut inner = match options(pool).connect().await.map_err(failed) {
+        Err(error) if error.is_authentication() && reload_options(pool) => {
+            options(pool).connect().await.map_err(failed)?
+        }
+        opened => opened?,
+    };
+    let backend = match config.pgbouncer {
+        true => None,
+        false => Some(backend(&mut inner).await.map_err(failed)?),
+    };
+    let now = Instant::now();
+    let took = now - started;
+    let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    pool.metrics.last_connect.store(nanos, Relaxed);
+    pool.metrics.create_time.record(took);
+    Ok(Connection {
+        inner,
+        backend,
+        generation,
+        expires: config
+            .max_connection_lifetime
+            .map(|life| now + life.mul_f64(0.9 + 0.2 * fastrand::f64())),
+        idle_since: now,
+        suspect: false,
+    })
+}
+
+/// Reads the connection settings again, because the server did not accept the password. Says whether it could.
+fn reload_options(pool: &Shared) -> bool {
+    let Some(options) = pool.config.options_now() else {
+        return false;
+    };
+    *pool.options.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
+    true
+}
+
+/// What tells this session from all others of the server, also from a later one with the same process id.
+async fn backend(connection: &mut PgConnection) -> Result<Arc<str>, sqlx::Error> {
+    // Text protocol: a prepared statement would stay on the server for a query that never comes again.
+    const SQL: &str = "select format('pid = %s and backend_start = %L', pid, backend_start) \
+                       from pg_stat_activity where pid = pg_backend_pid()";
+    let row = sqlx::raw_sql(SQL).fetch_one(connection).await?;
+    Ok(row.try_get_unchecked::<String, _>(0)?.into())
+}
+
+/// Counts a connection that is being opened, also when its task is dropped.
+struct Connecting {
+    pool: Arc<Shared>,
+    over: bool,
+}
+
+impl Connecting {
+    /// For one that the state has counted already.
+    fn counted(pool: Arc<Shared>) -> Self {
+        Self { pool, over: false }
+    }
+
+    /// Makes the new connection idle, or tells everybody why there is none. Says whether there is.
+    fn ended(self, connected: Result<Connection, ConnectError>) -> bool {
+        match connected {
+            Ok(connection) => {
+                self.succeeded(connection);
+                true
+            }
+            Err(error) => {
+                let pool = self.pool.clone();
+                drop(self);
+                failed(&pool, error);
+                false
+            }
+        }
+    }
+
+    fn succeeded(mut self, connection: Connection) {
+        let pool = self.pool.clone();
+        let mut state = pool.state();
+        let failures = state.failures.take();
+        // A failover meanwhile does not matter: this connection was made by the new server or fails.
+        let generation = state.generation;
+        state.idle.push(Connection {
+            generation,
+            ..connection
+        });
+        pool.metrics.opened.fetch_add(1, Relaxed);
+        state.connecting -= 1;
+        self.over = true;
+        drop(state);
+        match failures {
+            Some(Failures { count, .. }) => {
+                if count > 1 {
+                    tracing::info!(failures = count, "the database can be reached again");
+                }
+                // Those who waited for what is open may open their own now.
+                pool.available.notify_waiters();
+            }
+            None => pool.available.notify_one(),
+        }
+        if pool.permits.is_closed() {
+            close_idle(&pool);
+        }
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        if !self.over {
+            self.pool.state().connecting -= 1;
+        }
+    }
+}
+
+fn failed(pool: &Arc<Shared>, error: ConnectError) {
+    pool.metrics.connect_failed.fetch_add(1, Relaxed);
+    let error = Arc::new(error);
+    let mut state = pool.state();
+    let count = state.failures.as_ref().map_or(0, |failures| failures.count) + 1;
+    state.failures = Some(Failures {
+        last: error.clone(),
+        count,
+    });
+    let reconnect = count > 1 && !std::mem::replace(&mut state.reconnecting, true);
+    drop(state);
+    if count == 2 {
+        tracing::warn!("no connection can be opened: {error}");
+    }
+    pool.available.notify_waiters();
+    if reconnect {
+        let reconnecting = Reconnecting(Arc::downgrade(pool));
+        tokio::spawn(async move { reconnecting.run().await });
+    }
+}
+
+/// The state's note that a task tries to reach the database again, taken back however that ends.
+struct Reconnecting(Weak<Shared>);
+
+impl Drop for Reconnecting {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.state().reconnecting = false;
+        }
+    }
+}
+
+impl Reconnecting {
+    /// Tries until the database is back, with growing pauses that no two instances share.
+    async fn run(&self) {
+        let (since, mut pause, mut factor) = (Instant::now(), FIRST_PAUSE, 1);
+        loop {
+            tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+            let longest = match since.elapsed() < EARLY {
+                true => EARLY_PAUSE,
+                false => LATE_PAUSE,
+            };
+            pause = (pause * 2).min(longest);
+            let Some(pool) = self.0.upgrade() else { return };
+            if pool.permits.is_closed() || pool.state().outage().is_none() {
+                return;
+            }
+            pool.state().connecting += 1;
+            let connecting = Connecting::counted(pool.clone());
+            let connected = connect(&pool, Some(patience(&pool, factor))).await;
+            factor = (factor * 2).min(64);
+            if connecting.ended(connected) {
+                return;
+            }
+        }
+    }
+}
+
+/// Where connecting usually takes milliseconds, an attempt that has hung for half a second is better made anew, with
+/// more patience each time.
+fn patience(pool: &Shared, factor: u32) -> Duration {
+    let longest = pool.config.connect_timeout.unwrap_or(LONGEST_ATTEMPT);
+    let usual = match pool.metrics.last_connect.load(Relaxed) {
+        0 => longest,
+        nanos => Duration::from_nanos(nanos),
+    };
+    ((usual * 20).max(Duration::from_millis(500)) * factor).min(longest)
+}

@@ -1,0 +1,116 @@
+//! What is done once a second in the background: keep connections fresh and ready, close idle ones, report leaks.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crate::metrics::CloseReason;
+use crate::pool::closing::close_connections;
+use crate::pool::state::Shared;
+use crate::pool::{connect, control_connection};
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Starts the janitor if it does not run yet. It ends with the pool.
+pub(crate) fn start(pool: &Arc<Shared>) {
+    pool.janitor
+        .get_or_init(|| drop(tokio::spawn(work(Arc::downgrade(pool)))));
+}
+
+async fn work(pool: Weak<Shared>) {
+    loop {
+        {
+            let Some(pool) = pool.upgrade() else { return };
+            if pool.permits.is_closed() {
+                return;
+            }
+            let now = Instant::now();
+            close_idle(&pool, now);
+            replace_old(&pool, now);
+            open_missing(&pool);
+            report_leaks(&pool);
+            control_connection::close(&pool, false).await;
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// Closes what nobody has used for a while, oldest first, down to `min_connections`.
+fn close_idle(pool: &Shared, now: Instant) {
+    let Some(limit) = pool.config.max_idle_connection_lifetime else {
+        return;
+    };
+    let mut state = pool.state();
+    let spare = state.total().saturating_sub(pool.config.min_connections) as usize;
+    // The first ones were used longest ago.
+    let old = state
+        .idle
+        .iter()
+        .take_while(|connection| now - connection.idle_since > limit)
+        .count()
+        .min(spare);
+    let connections = state.idle.drain(..old).collect();
+    drop(state);
+    close_connections(pool, connections, CloseReason::Idle);
+}
+
+/// Replaces one connection that has reached its age; one a second keeps a fleet from reconnecting all at once.
+/// Where there is room the new connection comes before the old one goes.
+fn replace_old(pool: &Arc<Shared>, now: Instant) {
+    let mut state = pool.state();
+    let is_old = state.idle.iter().any(|one| one.is_older_than(now));
+    if !is_old || state.outage().is_some() || state.connecting > 0 {
+        return;
+    }
+    let room = state.total() < pool.permits.limit();
+    let old = match room {
+        true => None,
+        false => state.take_older_than(now),
+    };
+    state.connecting += 1;
+    drop(state);
+    close_connections(pool, old.into_iter().collect(), CloseReason::Lifetime);
+    let connecting = connect::spawn(pool);
+    if room {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            if connecting.await.unwrap_or(false) {
+                let old = pool.state().take_older_than(now);
+                close_connections(&pool, old.into_iter().collect(), CloseReason::Lifetime);
+            }
+        });
+    }
+}
+
+/// Opens what is missing to `min_connections`, all at once.
+fn open_missing(pool: &Arc<Shared>) {
+    let mut state = pool.state();
+    let wanted = pool.config.min_connections.min(pool.permits.limit());
+    let missing = match state.outage() {
+        Some(_) => 0,
+        None => wanted.saturating_sub(state.total()),
+    };
+    state.connecting += missing;
+    drop(state);
+    for _ in 0..missing {
+        connect::spawn(pool);
+    }
+}
+
+/// Tells once about each connection that has been held too long, with the place that took it.
+fn report_leaks(pool: &Shared) {
+    let Some(limit) = pool.config.leak_threshold else {
+        return;
+    };
+    let mut late = Vec::new();
+    for holder in pool.state().holders() {
+        if !holder.reported && holder.since.elapsed() > limit {
+            holder.reported = true;
+            late.push((holder.since.elapsed(), holder.describe()));
+        }
+    }
+    for (held, holder) in late {
+        tracing::warn!(
+            "a connection has been held for {held:.1?}, longer than leak_threshold, by {holder}"
+        );
+    }
+}

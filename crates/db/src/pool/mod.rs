@@ -1,0 +1,202 @@
+//! The pool as its users see it. Each of its promises is kept in a file of this folder, and each file imports only
+//! files below it:
+//!
+//! `acquire`, `close`, `janitor` · `lease` · `recycle` · `control_connection` · `connect` · `closing` · `state` ·
+//! `permits`, `holder`
+
+mod acquire;
+mod close;
+mod closing;
+mod connect;
+mod control_connection;
+mod holder;
+mod janitor;
+mod lease;
+mod permits;
+mod recycle;
+mod state;
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgConnection, SqlStr};
+use tokio::time::timeout;
+
+use crate::config::{Config, ConfigError};
+use crate::error::Error;
+use crate::metrics::Stats;
+use crate::pool::holder::Origin;
+
+pub use crate::pool::close::Closed;
+pub use crate::pool::lease::Lease;
+
+pub(crate) use crate::pool::holder::on_one_line;
+pub(crate) use crate::pool::lease::Condition;
+pub(crate) use crate::pool::state::Shared;
+
+/// Longest time a readiness check may take; `connect_timeout` where that is shorter.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A pool of connections to one database. Clones are the same pool.
+///
+/// `&Pool` works wherever sqlx takes an executor. A statement on it takes a connection and gives it back at its end:
+///
+/// ```no_run
+/// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+/// let names: Vec<String> = sqlx::query_scalar("select name from customer")
+///     .fetch_all(pool)
+///     .await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+/// The process's one pool, made from `DATABASE_URL` at first use and the same ever after.
+///
+/// It opens no connection until somebody needs one. Call it inside a tokio runtime that lives as long as the process.
+///
+/// # Errors
+/// When `DATABASE_URL` is missing or not valid; the same error at every later call.
+pub fn pool() -> Result<&'static Pool, ConfigError> {
+    static POOL: OnceLock<Result<Pool, ConfigError>> = OnceLock::new();
+    POOL.get_or_init(|| Config::from_env().map(Pool::new))
+        .as_ref()
+        .map_err(Clone::clone)
+}
+
+impl Pool {
+    /// A pool that opens its connections when they are needed. For tests and tools; a service has [`pool()`].
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), db::ConfigError> {
+    /// let config = db::Config::parse("postgres://user@localhost/app?connection_limit=3")?;
+    /// let pool = db::Pool::new(config);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(Shared::new(config)))
+    }
+
+    /// A pool with its first connection open.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] with the cause, within `connect_timeout`.
+    pub async fn connect(config: Config) -> Result<Self, Error> {
+        let pool = Self::new(config);
+        pool.acquire().await?;
+        Ok(pool)
+    }
+
+    /// A connection for several statements in a row. Dropping the lease gives it back.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+    /// let mut lease = pool.acquire().await?;
+    /// sqlx::query("select 1").execute(&mut lease).await?;
+    /// sqlx::query("select 2").execute(&mut lease).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::PoolTimeout`] after `pool_timeout`, [`Error::Overloaded`] at once when too many wait already,
+    /// [`Error::Connect`] within `connect_timeout`, or [`Error::Closed`].
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
+        let (pool, place) = (self.0.clone(), Location::caller());
+        async move { acquire::acquire(&pool, Origin::Code(place)).await }
+    }
+
+    /// A connection for one statement.
+    pub(crate) fn acquire_for(
+        &self,
+        sql: &SqlStr,
+    ) -> impl Future<Output = Result<Lease, Error>> + Send + use<'_> {
+        acquire::acquire(&self.0, Origin::Statement(sql.clone()))
+    }
+
+    /// A connection beside the pool, for work that is not a request's.
+    pub(crate) async fn open_beside(
+        &self,
+        change: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
+    ) -> Result<PgConnection, Error> {
+        let options = connect::options(&self.0);
+        connect::open(self.config(), &change((*options).clone())).await
+    }
+
+    /// Changes `connection_limit` while the pool runs; 0 counts as 1. What is in use stays; connections over a smaller
+    /// limit close when they come back.
+    pub fn resize(&self, limit: u32) {
+        self.0.permits.resize(limit.max(1));
+        closing::close_excess(&self.0);
+        self.0.available.notify_waiters();
+    }
+
+    /// The settings the pool was made with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// What the pool looks like now and has done so far.
+    ///
+    /// ```
+    /// # fn example(pool: &db::Pool) {
+    /// let stats = pool.stats();
+    /// assert_eq!(stats.open, stats.idle + stats.in_use);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    /// Hands the numbers to the `metrics` facade. Call it right before each scrape.
+    ///
+    /// Histograms go to the recorder that was installed when the pool was made: install yours first.
+    pub fn publish(&self) {
+        self.stats().publish();
+    }
+
+    /// One round trip that a full pool cannot delay, within 1 s or `connect_timeout` if that is shorter: for readiness.
+    ///
+    /// # Errors
+    /// Why the database cannot be used: [`Error::NoAnswer`] when the time is over, [`Error::Connect`] or
+    /// [`Error::Closed`].
+    pub async fn check(&self) -> Result<(), Error> {
+        let limit = self.config().connect_timeout.unwrap_or(CHECK_TIMEOUT);
+        let limit = limit.min(CHECK_TIMEOUT);
+        let checked = timeout(limit, self.round_trip(limit)).await;
+        checked.unwrap_or(Err(Error::NoAnswer(limit)))
+    }
+
+    async fn round_trip(&self, limit: Duration) -> Result<(), Error> {
+        const READINESS: SqlStr = SqlStr::from_static("/* readiness */");
+        if self.0.permits.is_closed() {
+            return Err(Error::Closed);
+        }
+        if self.0.permits.semaphore.available_permits() == 0 {
+            return control_connection::ping(&self.0).await;
+        }
+        self.acquire_for(&READINESS).await?.ping(limit).await
+    }
+
+    /// Closes the pool for good. Waiters get [`Error::Closed`] at once, idle connections close, busy ones may finish
+    /// until `deadline`, then the server ends their sessions. Takes at most a second longer than `deadline`, whatever
+    /// the server does.
+    pub async fn close(&self, deadline: Duration) -> Closed {
+        close::close(&self.0, deadline).await
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("config", self.config())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}

@@ -1,0 +1,109 @@
+//! What happens to a connection that was given back unclean, before anybody else may have it.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgTransactionManager;
+use sqlx::{Connection as _, Executor, PgConnection};
+use sqlx_core::transaction::TransactionManager;
+use tokio::time::timeout;
+
+use crate::error::{is_broken, is_in_transaction};
+use crate::pool::control_connection;
+use crate::pool::state::{Connection, Shared};
+
+/// How long a connection may take to become clean. It keeps its permit meanwhile, so this is short.
+const DEADLINE: Duration = Duration::from_millis(600);
+/// How long a statement that nobody waits for may run on: most are nearly done, and cancelling has its price.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// What has to be undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Undo {
+    /// Nothing: only answers may be on their way.
+    Nothing,
+    /// A transaction may be open.
+    Transaction,
+    /// Settings, locks or listeners of the session may have changed, or a transaction be open.
+    Session,
+}
+
+/// Makes a connection clean, and says whether it is. A statement that nobody waits for is cancelled, at once if its
+/// caller has waited for long.
+pub(crate) async fn recycle(
+    pool: &Shared,
+    connection: &mut Connection,
+    undo: Undo,
+    overdue: bool,
+) -> bool {
+    let work = async {
+        settle(pool, connection, overdue).await?;
+        let inner = &mut connection.inner;
+        match undo {
+            Undo::Nothing => {}
+            // A BEGIN whose answer nobody took, so sqlx does not know of it.
+            Undo::Transaction if PgTransactionManager::get_transaction_depth(inner) == 0 => {
+                inner.execute("rollback").await.map(drop)?;
+            }
+            Undo::Transaction => roll_back(inner).await?,
+            Undo::Session => reset(inner).await?,
+        }
+        // Otherwise sqlx would take the next BEGIN for a savepoint.
+        Ok::<_, sqlx::Error>(PgTransactionManager::get_transaction_depth(inner) == 0)
+    };
+    matches!(timeout(DEADLINE, work).await, Ok(Ok(true)))
+}
+
+/// Waits until the server is ready for the next statement.
+async fn settle(
+    pool: &Shared,
+    connection: &mut Connection,
+    overdue: bool,
+) -> Result<(), sqlx::Error> {
+    let patience = if overdue { Duration::ZERO } else { PATIENCE };
+    if let Ok(settled) = timeout(patience, read_answers(&mut connection.inner)).await {
+        return settled;
+    }
+    if let Some(backend) = connection.backend.as_deref() {
+        control_connection::cancel(pool, backend).await;
+    }
+    // Also proves that the cancel request cannot hit the next caller: it was delivered before this answer.
+    read_answers(&mut connection.inner).await
+}
+
+/// Errors on the way belong to statements that nobody waits for.
+async fn read_answers(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    loop {
+        match connection.ping().await {
+            Ok(()) => return Ok(()),
+            Err(error) if is_broken(&error) => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Rolls back as deep as sqlx knows, so that what it knows agrees with the server.
+async fn roll_back(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    while PgTransactionManager::get_transaction_depth(connection) > 0 {
+        PgTransactionManager::rollback(connection).await?;
+    }
+    Ok(())
+}
+
+/// Makes the session as it was when it was opened.
+async fn reset(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    roll_back(connection).await?;
+    // Before the server forgets the prepared statements, so that sqlx does.
+    let discarded = match connection.clear_cached_statements().await {
+        Ok(()) => connection.execute("discard all").await.map(drop),
+        Err(error) => Err(error),
+    };
+    match discarded {
+        // A transaction that sqlx does not know of. Asked only now: the server warns of a rollback without one.
+        Err(error) if is_in_transaction(&error) => {
+            connection.execute("rollback").await?;
+            connection.clear_cached_statements().await?;
+            connection.execute("discard all").await.map(drop)
+        }
+        discarded => discarded,
+    }
+}

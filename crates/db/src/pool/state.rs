@@ -1,0 +1,290 @@
+//! What one pool consists of: its settings, permits and numbers, and the state of its connections behind one lock.
+//!
+//! The state keeps itself consistent and decides nothing: that is for the files that use it.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::Notify;
+use tokio::task;
+
+use crate::config::Config;
+use crate::connect_error::ConnectError;
+use crate::metrics::{Metrics, Stats};
+use crate::pool::holder::{Holder, Origin};
+use crate::pool::permits::Permits;
+
+/// What all clones of a pool, its leases and its background tasks share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) permits: Permits,
+    state: Mutex<State>,
+    /// A connection became idle, or none will: callers with a permit but no connection listen.
+    pub(crate) available: Notify,
+    /// A lease ended: `close` listens.
+    pub(crate) returned: Notify,
+    /// The control connection, and when it was last used.
+    pub(crate) control: tokio::sync::Mutex<Option<(PgConnection, Instant)>>,
+    pub(crate) metrics: Metrics,
+    /// Set once the janitor runs.
+    pub(crate) janitor: OnceLock<()>,
+    /// What the next connection is opened with.
+    pub(crate) options: Mutex<Arc<PgConnectOptions>>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            permits: Permits::new(&config),
+            state: Mutex::default(),
+            available: Notify::new(),
+            returned: Notify::new(),
+            control: tokio::sync::Mutex::default(),
+            metrics: Metrics::new(),
+            janitor: OnceLock::new(),
+            options: Mutex::new(Arc::new(config.options())),
+            config,
+        }
+    }
+
+    /// Takes the pool's one lock. Nothing waits or calls out while it is held.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        #[cfg(test)]
+        crate::statement::way::LOCKS.with(|locks| locks.set(locks.get() + 1));
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let state = self.state();
+        let (idle, in_use) = (state.idle.len() as u32, state.in_use());
+        let waiting = self.permits.waiting() + state.waiting;
+        drop(state);
+        self.metrics.stats(Stats {
+            limit: self.permits.limit(),
+            open: idle + in_use,
+            idle,
+            in_use,
+            waiting,
+            ..Stats::default()
+        })
+    }
+}
+
+/// An open connection.
+pub(crate) struct Connection {
+    pub(crate) inner: PgConnection,
+    /// The condition by which `pg_stat_activity` knows this session and no other. `None` behind a pooler.
+    pub(crate) backend: Option<Arc<str>>,
+    /// Connections of an earlier generation than the state's are closed instead of reused.
+    pub(crate) generation: u64,
+    pub(crate) expires: Option<Instant>,
+    pub(crate) idle_since: Instant,
+    /// Has to answer a ping before its next use, however fresh.
+    pub(crate) suspect: bool,
+}
+
+impl Connection {
+    /// Whether it has reached its age.
+    pub(crate) fn is_older_than(&self, time: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= time)
+    }
+}
+
+/// Failures to open a connection, with no success since.
+#[derive(Clone)]
+pub(crate) struct Failures {
+    pub(crate) last: Arc<ConnectError>,
+    pub(crate) count: u32,
+}
+
+/// A connection that was taken for a caller.
+pub(crate) struct Taken {
+    pub(crate) connection: Connection,
+    /// Where the state keeps its holder.
+    pub(crate) holder: usize,
+    /// The caller's task holds another one.
+    pub(crate) nested: Option<Nested>,
+}
+
+/// A task that holds a connection asks for another.
+pub(crate) struct Nested {
+    /// What it holds, if that is worth a line in the log, which is so once a second.
+    pub(crate) held: Option<String>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// The last one back is the first one out: its caches are warm, and the others may grow old and go.
+    pub(crate) idle: Vec<Connection>,
+    holders: Vec<Option<Holder>>,
+    free: Vec<usize>,
+    /// Connections being opened.
+    pub(crate) connecting: u32,
+    /// Callers that have a permit but no connection yet.
+    pub(crate) waiting: u32,
+    pub(crate) generation: u64,
+    pub(crate) failures: Option<Failures>,
+    /// Whether a task tries to reach the database again.
+    pub(crate) reconnecting: bool,
+    /// Connections that broke lately, and since when.
+    pub(crate) broken: (u32, Option<Instant>),
+    /// When a connection last came back in good health.
+    pub(crate) came_back: Option<Instant>,
+    /// Holders that took their connection by `acquire` or `begin`.
+    explicit: u32,
+    /// When a nesting task was last logged.
+    nesting_logged: Option<Instant>,
+}
+
+impl State {
+    pub(crate) fn in_use(&self) -> u32 {
+        (self.holders.len() - self.free.len()) as u32
+    }
+
+    /// Open or being opened.
+    pub(crate) fn total(&self) -> u32 {
+        self.idle.len() as u32 + self.in_use() + self.connecting
+    }
+
+    /// The database cannot be reached: two attempts in a row have failed.
+    pub(crate) fn outage(&self) -> Option<&Failures> {
+        self.failures.as_ref().filter(|failures| failures.count > 1)
+    }
+
+    /// Whether a caller waits for whom no connection is being opened: what has just gone makes room for one.
+    pub(crate) fn lacks_connection(&self) -> bool {
+        self.waiting > self.connecting
+    }
+
+    /// Takes the connection that was used last.
+    pub(crate) fn take(&mut self, origin: &Origin, now: Instant) -> Option<Taken> {
+        let connection = self.idle.pop()?;
+        let nested = self.nested();
+        let explicit = origin.is_code();
+        self.explicit += u32::from(explicit);
+        let holder = Some(Holder {
+            origin: origin.clone(),
+            since: now,
+            sql: None,
+            task: explicit.then(task::try_id).flatten(),
+            backend: connection.backend.clone(),
+            reported: false,
+        });
+        let index = self.free.pop().unwrap_or(self.holders.len());
+        if index == self.holders.len() {
+            self.holders.push(holder);
+        } else {
+            self.holders[index] = holder;
+        }
+        Some(Taken {
+            connection,
+            holder: index,
+            nested,
+        })
+    }
+
+    /// Takes an idle connection that has reached its age out of use.
+    pub(crate) fn take_older_than(&mut self, time: Instant) -> Option<Connection> {
+        let index = self.idle.iter().position(|one| one.is_older_than(time))?;
+        Some(self.idle.remove(index))
+    }
+
+    pub(crate) fn remove_holder(&mut self, index: usize) -> Option<Holder> {
+        let holder = self.holders[index].take()?;
+        self.explicit -= u32::from(holder.origin.is_code());
+        self.free.push(index);
+        Some(holder)
+    }
+
+    pub(crate) fn holder(&mut self, index: usize) -> Option<&mut Holder> {
+        self.holders[index].as_mut()
+    }
+
+    pub(crate) fn holders(&mut self) -> impl Iterator<Item = &mut Holder> {
+        self.holders.iter_mut().flatten()
+    }
+
+    /// What this task already holds and only its own code gives back, if anything.
+    pub(crate) fn nested(&mut self) -> Option<Nested> {
+        if self.explicit == 0 {
+            return None;
+        }
+        let id = Some(task::try_id()?);
+        let mine = |holder: &&Holder| holder.task == id && holder.origin.is_code();
+        let held = self.holders.iter().flatten().find(mine)?.describe();
+        let quiet = self
+            .nesting_logged
+            .is_some_and(|at| at.elapsed() < Duration::from_secs(1));
+        if !quiet {
+            self.nesting_logged = Some(Instant::now());
+        }
+        Some(Nested {
+            held: (!quiet).then_some(held),
+        })
+    }
+}
+
+/// The right to use one connection, and the place of its holder once there is one. Dropping it gives both back.
+pub(crate) struct Permit {
+    pub(crate) pool: Arc<Shared>,
+    pub(crate) holder: Option<usize>,
+    used: Option<Duration>,
+}
+
+impl Permit {
+    /// For a caller who has taken a permit of the semaphore.
+    pub(crate) fn new(pool: Arc<Shared>) -> Self {
+        Self {
+            pool,
+            holder: None,
+            used: None,
+        }
+    }
+
+    /// The holder's task has given the connection back, so it may ask for another one.
+    pub(crate) fn disown(&self) {
+        if let Some(index) = self.holder
+            && let Some(holder) = self.pool.state().holder(index)
+        {
+            holder.task = None;
+        }
+    }
+
+    /// Ends the holding of a connection, under the state's lock.
+    pub(crate) fn remove_holder(&mut self, state: &mut State, now: Instant) {
+        let index = self.holder.take();
+        let Some(holder) = index.and_then(|index| state.remove_holder(index)) else {
+            return;
+        };
+        let held = now - holder.since;
+        self.used = Some(held);
+        if holder.reported {
+            tracing::info!(
+                "a connection reported as held too long came back after {held:.1?} from {}",
+                holder.describe()
+            );
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.holder.is_some() {
+            let pool = self.pool.clone();
+            self.remove_holder(&mut pool.state(), Instant::now());
+        }
+        if let Some(used) = self.used {
+            self.pool.metrics.use_time.record(used);
+        }
+        // One that was held for an hour must not turn the next burst away.
+        let longest = self.pool.config.pool_timeout.unwrap_or(Duration::MAX);
+        self.pool
+            .permits
+            .give_back(self.used.map(|used| used.min(longest)));
+        if self.pool.permits.is_closed() {
+            self.pool.returned.notify_waiters();
+        }
+    }
+}

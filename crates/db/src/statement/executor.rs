@@ -1,0 +1,156 @@
+//! `&Pool` and `&mut Lease` as sqlx executors: the only file that speaks sqlx's building-block trait.
+
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{Describe, Execute, Executor, Postgres, SqlStr};
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::pool::{Lease, Pool};
+use crate::session_effect::SessionEffect;
+use crate::statement::run::{Source, Statement, Step, run, run_on_pool, stream};
+
+// Only `fetch_many`, `fetch_optional`, `prepare_with` and `describe` are required. `execute` is written out because the
+// trait's own version passes its result through two boxed streams more.
+
+impl<'p> Executor<'p> for &Pool {
+    type Database = Postgres;
+
+    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<PgQueryResult, sqlx::Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let (pool, statement) = (self.clone(), Statement::new(query));
+        Box::pin(async move {
+            let mut result = PgQueryResult::default();
+            run_on_pool(&pool, statement?, |step| result.extend(step.left())).await?;
+            Ok(result)
+        })
+    }
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Step, sqlx::Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        stream(Source::Pool(self.clone(), None), Statement::new(query))
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let (pool, statement) = (self.clone(), Statement::new(query));
+        Box::pin(async move {
+            let mut first = None;
+            let each = |step: Step| first = first.take().or(step.right());
+            run_on_pool(&pool, statement?, each).await?;
+            Ok(first)
+        })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        types: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        Box::pin(async move { prepare(&mut pool.acquire_for(&sql).await?, sql, types).await })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        Box::pin(async move { pool.acquire_for(&sql).await?.raw().describe(sql).await })
+    }
+}
+
+impl<'c> Executor<'c> for &'c mut Lease {
+    type Database = Postgres;
+
+    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<PgQueryResult, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let statement = Statement::new(query);
+        Box::pin(async move {
+            let mut result = PgQueryResult::default();
+            run(self, &statement?, &mut |step: Step| {
+                result.extend(step.left())
+            })
+            .await?;
+            Ok(result)
+        })
+    }
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Step, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        stream(Source::Lease(self), Statement::new(query))
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let statement = Statement::new(query);
+        Box::pin(async move {
+            let mut first = None;
+            let mut each = |step: Step| first = first.take().or(step.right());
+            run(self, &statement?, &mut each).await?;
+            Ok(first)
+        })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        types: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        Box::pin(prepare(self, sql, types))
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.raw().describe(sql)
+    }
+}
+
+async fn prepare(
+    lease: &mut Lease,
+    sql: SqlStr,
+    types: &[PgTypeInfo],
+) -> Result<PgStatement, sqlx::Error> {
+    let before = lease.started(&sql, SessionEffect::None);
+    let pool = lease.pool();
+    let limit = pool.config.socket_timeout.unwrap_or(Duration::MAX);
+    let prepared = timeout(limit, lease.connection().prepare_with(sql, types)).await;
+    let prepared = prepared.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
+    lease.ended(before, SessionEffect::None, prepared.as_ref().map(drop));
+    prepared
+}

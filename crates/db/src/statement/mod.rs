@@ -1,0 +1,6 @@
+//! Statements on the pool, on a lease and in a transaction: sqlx's executor trait, and what it runs.
+
+mod executor;
+mod run;
+#[cfg(test)]
+pub(crate) mod way;

@@ -1,0 +1,210 @@
+//! Transactions inside transactions: `Ok` of a commit means committed, whatever was done on the raw connection.
+
+mod support;
+
+use db::{Error, Pool};
+use sqlx::{Connection, Executor};
+use support::{pool, settled};
+
+async fn table(parameters: &str) -> Pool {
+    let pool = pool(parameters);
+    pool.execute("create table t (n int)").await.expect("made");
+    pool
+}
+
+async fn rows(pool: &Pool) -> Vec<i32> {
+    sqlx::query_scalar("select n from t order by n")
+        .fetch_all(pool)
+        .await
+        .expect("rows")
+}
+
+#[tokio::test]
+async fn a_commit_after_a_nested_rollback_on_the_raw_connection_stores_the_rest() {
+    let pool = table("connection_limit=2").await;
+    let mut transaction = pool.begin().await.expect("begun");
+    (&mut *transaction)
+        .execute("insert into t values (1)")
+        .await
+        .expect("stored");
+    let mut inner = transaction.raw().begin().await.expect("a savepoint");
+    inner
+        .execute("insert into t values (2)")
+        .await
+        .expect("stored");
+    inner.rollback().await.expect("rolled back");
+    (&mut *transaction)
+        .execute("insert into t values (3)")
+        .await
+        .expect("stored");
+    let committed = transaction.commit().await;
+    assert_eq!(
+        (committed.is_ok(), rows(&pool).await),
+        (true, vec![1, 3]),
+        "Ok means committed"
+    );
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_commit_of_a_transaction_that_was_ended_on_the_raw_connection_is_an_error() {
+    let pool = table("connection_limit=2").await;
+    for (ending, stored) in [("rollback", false), ("commit", true)] {
+        let mut transaction = pool.begin().await.expect("begun");
+        (&mut *transaction)
+            .execute("insert into t values (1)")
+            .await
+            .expect("stored");
+        transaction.raw().execute(ending).await.expect("ended");
+        let error = transaction
+            .commit()
+            .await
+            .expect_err("not this commit's doing");
+        assert!(matches!(error, Error::TransactionFailed(_)), "{error:?}");
+        assert_eq!(rows(&pool).await.len(), usize::from(stored), "{ending}");
+    }
+    let mut transaction = pool.begin().await.expect("begun");
+    (&mut *transaction)
+        .execute("rollback")
+        .await
+        .expect("ended");
+    transaction.commit().await.expect_err("it was rolled back");
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_savepoint_that_was_left_open_on_the_raw_connection_is_committed_too() {
+    let pool = table("connection_limit=2").await;
+    let mut transaction = pool.begin().await.expect("begun");
+    let mut inner = transaction.raw().begin().await.expect("a savepoint");
+    inner
+        .execute("insert into t values (1)")
+        .await
+        .expect("stored");
+    inner.commit().await.expect("left to the outer one");
+    transaction.commit().await.expect("committed");
+    assert_eq!(rows(&pool).await, [1]);
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn the_inner_transaction_goes_and_the_outer_one_stays() {
+    let pool = table("connection_limit=2").await;
+    let mut transaction = pool.begin().await.expect("begun");
+    (&mut *transaction)
+        .execute("insert into t values (1)")
+        .await
+        .expect("stored");
+    {
+        let mut dropped = transaction.begin().await.expect("a savepoint");
+        (&mut *dropped)
+            .execute("insert into t values (2)")
+            .await
+            .expect("stored");
+        (&mut *dropped)
+            .execute("select 1 / 0")
+            .await
+            .expect_err("an error");
+    }
+    let mut kept = transaction.begin().await.expect("a savepoint");
+    (&mut *kept)
+        .execute("insert into t values (3)")
+        .await
+        .expect("stored");
+    let mut undone = kept.begin().await.expect("a savepoint in it");
+    (&mut *undone)
+        .execute("insert into t values (4)")
+        .await
+        .expect("stored");
+    (&mut *undone)
+        .execute("select 1 / 0")
+        .await
+        .expect_err("an error");
+    undone.rollback().await.expect("rolled back");
+    kept.commit().await.expect("left to the outer one");
+    transaction.commit().await.expect("committed");
+    assert_eq!(rows(&pool).await, [1, 3]);
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_failure_inside_a_savepoint_that_is_not_rolled_back_fails_the_commit() {
+    let pool = table("connection_limit=2").await;
+    let mut transaction = pool.begin().await.expect("begun");
+    let mut inner = transaction.begin().await.expect("a savepoint");
+    (&mut *inner)
+        .execute("select 1 / 0")
+        .await
+        .expect_err("an error");
+    inner.commit().await.expect_err("it has failed");
+    let error = transaction.commit().await.map(drop);
+    assert!(
+        error.is_ok(),
+        "the savepoint was undone when it was dropped: {error:?}"
+    );
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_begin_given_up_inside_a_transaction_lets_nothing_be_stored_outside_it() {
+    let pool = table("connection_limit=2").await;
+    for polls in 1..4 {
+        let mut transaction = pool.begin().await.expect("begun");
+        (&mut *transaction)
+            .execute("insert into t values (1)")
+            .await
+            .expect("stored");
+        if support::dropped_after(polls, transaction.begin())
+            .await
+            .is_some()
+        {
+            continue;
+        }
+        let stored = (&mut *transaction)
+            .execute("insert into t values (2)")
+            .await;
+        let committed = transaction.commit().await;
+        assert_eq!(stored.is_ok(), committed.is_ok());
+        assert_eq!(rows(&pool).await.len(), 2 * usize::from(committed.is_ok()));
+        pool.execute("truncate t").await.expect("emptied");
+    }
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn the_next_caller_begins_a_transaction_and_not_a_savepoint() {
+    let pool = table("connection_limit=1").await;
+    // Dropped, so that it is rolled back in the background, two levels deep.
+    let mut transaction = pool.begin().await.expect("begun");
+    let inner = transaction.begin().await.expect("a savepoint");
+    drop(inner);
+    drop(transaction);
+    let mut next = pool.begin().await.expect("begun");
+    (&mut *next)
+        .execute("insert into t values (1)")
+        .await
+        .expect("stored");
+    let depth: bool = sqlx::query_scalar("select pg_current_xact_id_if_assigned() is not null")
+        .fetch_one(&mut *next)
+        .await
+        .expect("an answer");
+    assert!(depth);
+    next.commit().await.expect("committed");
+    assert_eq!(rows(&pool).await, [1]);
+    // A lease that begins by itself and forgets it.
+    let mut lease = pool.acquire().await.expect("a lease");
+    (&mut lease).execute("begin").await.expect("begun");
+    (&mut lease)
+        .execute("insert into t values (2)")
+        .await
+        .expect("stored");
+    drop(lease);
+    let mut next = pool.begin().await.expect("begun");
+    (&mut *next)
+        .execute("insert into t values (3)")
+        .await
+        .expect("stored");
+    next.commit().await.expect("committed");
+    assert_eq!(rows(&pool).await, [1, 3]);
+    settled(&pool).await;
+}

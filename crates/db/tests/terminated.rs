@@ -1,0 +1,222 @@
+//! Sessions that the server ends: the others stay in use, and what cannot have run is run again.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use local_postgres::Cluster;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor};
+use support::{pool_at, settled, until};
+
+/// Opens so many connections of the pool.
+async fn warm(pool: &db::Pool, connections: u32) -> Vec<i32> {
+    let leases = join_all((0..connections).map(|_| pool.acquire())).await;
+    let mut pids = Vec::new();
+    for lease in leases {
+        let mut lease = lease.expect("a lease");
+        let pid = sqlx::query_scalar("select pg_backend_pid()");
+        pids.push(pid.fetch_one(&mut lease).await.expect("a pid"));
+    }
+    pids
+}
+
+async fn terminate(admin: &mut PgConnection, pids: &[i32]) {
+    let list: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    let list = list.join(",");
+    let sql = format!("select pg_terminate_backend(pid) from unnest(array[{list}]) pid");
+    admin.execute(AssertSqlSafe(sql)).await.expect("ended");
+    until("the sessions are gone", async || {
+        let sql = format!("select count(*) from pg_stat_activity where pid in ({list})");
+        let left: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&mut *admin)
+            .await
+            .expect("a count");
+        left == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_ended_session_leaves_the_others_in_use() {
+    let url = local_postgres::database();
+    let pool = pool_at(&url, "connection_limit=6&queue_limit=1000");
+    let pids = warm(&pool, 6).await;
+    let mut admin = PgConnection::connect(&url).await.expect("a connection");
+    terminate(&mut admin, &pids[..1]).await;
+    let reads = (0..240).map(|_| pool.fetch_optional("select 1"));
+    let failed = join_all(reads)
+        .await
+        .into_iter()
+        .filter(|read| read.is_err());
+    assert_eq!(failed.count(), 0);
+    let alive = format!(
+        "select count(*) from pg_stat_activity where pid in ({})",
+        pids[1..]
+            .iter()
+            .map(i32::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    );
+    let kept: i64 = sqlx::query_scalar(AssertSqlSafe(alive))
+        .fetch_one(&mut admin)
+        .await
+        .expect("a count");
+    assert_eq!(kept, 5, "{:?}", pool.stats());
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn one_ended_session_is_no_outage_when_the_server_has_no_room_for_another() {
+    let server = Cluster::temporary().expect("a server");
+    let url = server.url("postgres");
+    let pool = pool_at(&url, "connection_limit=6&queue_limit=1000");
+    let pids = warm(&pool, 6).await;
+    let mut admin = PgConnection::connect(&url).await.expect("a connection");
+    terminate(&mut admin, &pids[..1]).await;
+    // Other clients take every slot there is.
+    let mut others = Vec::new();
+    while let Ok(other) = PgConnection::connect(&url).await {
+        others.push(other);
+    }
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(2) {
+        let reads = join_all((0..20).map(|_| pool.fetch_optional("select 1"))).await;
+        assert!(reads.iter().all(Result::is_ok), "{reads:?}");
+    }
+    assert_eq!(pool.stats().open, 5, "{:?}", pool.stats());
+}
+
+/// Reads on connections that were used just now and have ended since. Says how many failed.
+async fn reads_after(end: impl AsyncFn(&mut PgConnection, &[i32]), parameters: &str) -> usize {
+    let url = local_postgres::database();
+    let pool = pool_at(&url, parameters);
+    let mut admin = PgConnection::connect(&url).await.expect("a connection");
+    let mut failed = 0;
+    for _ in 0..20 {
+        let pids = warm(&pool, 10).await;
+        end(&mut admin, &pids).await;
+        let reads = join_all((0..500).map(|n| {
+            let pool = pool.clone();
+            async move {
+                match n % 2 {
+                    0 => pool.fetch_optional("select 1").await.map(drop),
+                    _ => sqlx::query("select $1::int")
+                        .bind(n)
+                        .fetch_all(&pool)
+                        .await
+                        .map(drop),
+                }
+            }
+        }));
+        failed += reads.await.iter().filter(|read| read.is_err()).count();
+    }
+    settled(&pool).await;
+    failed
+}
+
+#[tokio::test]
+async fn no_read_fails_after_all_idle_sessions_were_ended() {
+    assert_eq!(
+        reads_after(terminate, "connection_limit=10&queue_limit=1000").await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn no_read_fails_on_sessions_that_the_server_ended_for_being_idle() {
+    let idle = async |admin: &mut PgConnection, pids: &[i32]| {
+        until("the sessions have been idle for too long", async || {
+            let left: i64 =
+                sqlx::query_scalar("select count(*) from pg_stat_activity where pid = any($1)")
+                    .bind(pids)
+                    .fetch_one(&mut *admin)
+                    .await
+                    .expect("a count");
+            left == 0
+        })
+        .await;
+    };
+    let parameters = "connection_limit=10&queue_limit=1000&options=-c%20idle_session_timeout=100";
+    assert_eq!(reads_after(idle, parameters).await, 0);
+}
+
+#[tokio::test]
+async fn nothing_that_writes_is_run_twice() {
+    let url = local_postgres::database();
+    let pool = pool_at(&url, "connection_limit=4");
+    let mut admin = PgConnection::connect(&url).await.expect("a connection");
+    admin
+        .execute(
+            "create table runs (id serial, run int); create sequence counted;
+             create function count_run(integer) returns bigint volatile language sql as 'select nextval(''counted'')'",
+        )
+        .await
+        .expect("made");
+    let mut written = 0;
+    for round in 0..20 {
+        let pids = warm(&pool, 4).await;
+        terminate(&mut admin, &pids).await;
+        for _ in 0..4 {
+            let insert = sqlx::query("insert into runs (run) values ($1)").bind(round);
+            written += i64::from(insert.execute(&pool).await.is_ok());
+            let _ = pool.fetch_optional("select count_run(1)").await;
+        }
+    }
+    let rows: i64 = sqlx::query_scalar("select count(*) from runs")
+        .fetch_one(&pool)
+        .await
+        .expect("a count");
+    assert_eq!(rows, written, "what was answered, and nothing else");
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_function_that_changes_something_is_not_called_twice() {
+    let url = local_postgres::database();
+    let pool = pool_at(&url, "connection_limit=2");
+    let mut admin = PgConnection::connect(&url).await.expect("a connection");
+    admin
+        .execute(
+            "create sequence counted; create function count_and_wait() returns bigint volatile language plpgsql as
+             $$ begin perform nextval('counted'); perform pg_sleep(60); return 1; end $$",
+        )
+        .await
+        .expect("made");
+    let [pid] = warm(&pool, 1).await[..] else {
+        panic!("one connection")
+    };
+    let running = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.fetch_optional("select count_and_wait()").await }
+    });
+    until("it has counted", async || {
+        let called: bool = sqlx::query_scalar("select is_called from counted")
+            .fetch_one(&mut admin)
+            .await
+            .expect("an answer");
+        called
+    })
+    .await;
+    terminate(&mut admin, &[pid]).await;
+    running.await.expect("no panic").expect_err("not run again");
+    let count: i64 = sqlx::query_scalar("select last_value from counted")
+        .fetch_one(&mut admin)
+        .await
+        .expect("a value");
+    assert_eq!(count, 1);
+    assert_eq!(pool.stats().repeated, 0);
+}
+
+#[tokio::test]
+async fn a_transaction_begins_also_where_its_connection_had_ended() {
+    let url = local_postgres::database();
+    let pool = pool_at(&url, "connection_limit=4");
+    let mut admin = PgConnection::connect(&url).await.expect("a connection");
+    let pids = warm(&pool, 4).await;
+    terminate(&mut admin, &pids).await;
+    let transaction = pool.begin().await.expect("a transaction");
+    transaction.commit().await.expect("committed");
+    settled(&pool).await;
+}
