@@ -19,6 +19,7 @@ mod doctor;
 mod error;
 mod metrics;
 mod migrate;
+mod only_reads;
 mod pool;
 mod session_effect;
 mod statement;

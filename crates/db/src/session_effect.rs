@@ -1,5 +1,4 @@
-//! What the text of a statement says about it, before it is sent: what it may leave behind on its session, and
-//! whether running it twice is the same as running it once.
+//! What a statement may leave behind on its session, judged by its text before it is sent.
 
 /// What a statement leaves behind on its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +60,10 @@ const MAKES: &[&str] = &["into", "create", "replace", "local", "global"];
 impl SessionEffect {
     /// Judged by its words. Without arguments it may be several statements; then nothing is known about it.
     pub(crate) fn of(sql: &str, several_possible: bool) -> Self {
-        let sql = after_comments(sql);
+        let mut sql = sql.trim_start();
+        if sql.starts_with(['-', '/']) {
+            sql = after_comments(sql);
+        }
         if several_possible && sql.trim_end().trim_end_matches(';').contains(';') {
             return Self::Session;
         }
@@ -100,204 +102,18 @@ fn is_lasting(sql: &str) -> bool {
     })
 }
 
-/// Whether it only reads, as far as its text can prove: running it again changes nothing. Anything unusual says no.
-pub(crate) fn only_reads(sql: &str) -> bool {
-    const CHANGES: &[&str] = &["for", "into", "insert", "update", "delete", "merge", "call"];
-    let sql = after_comments(sql);
-    // What quotes may hide is not looked into, but for plain strings.
-    let unusual = |c: char| matches!(c, '"' | '\\' | '$' | ';');
-    let Some(text) = without_strings(sql) else {
-        return false;
-    };
-    let parameters = without_parameters(&text);
-    let mut words = words(&text);
-    words
-        .next()
-        .is_some_and(|first| first.eq_ignore_ascii_case("select"))
-        && !words.any(|word| is_one_of(word, CHANGES))
-        && !parameters.contains(unusual)
-        && !parameters.contains("--")
-        && !parameters.contains("/*")
-        && calls_only_harmless(&parameters)
+/// Its words in order.
+pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
+    let word = |c: char| c.is_alphanumeric() || c == '_' || !c.is_ascii();
+    sql.split(move |c| !word(c)).filter(|word| !word.is_empty())
 }
 
-/// Built-in functions that change nothing, and words that are followed by a parenthesis without being a function.
-const READS: &[&str] = &[
-    "abs",
-    "all",
-    "and",
-    "any",
-    "array",
-    "array_agg",
-    "as",
-    "avg",
-    "between",
-    "bool_and",
-    "bool_or",
-    "bigint",
-    "by",
-    "case",
-    "cast",
-    "ceil",
-    "char",
-    "coalesce",
-    "concat",
-    "concat_ws",
-    "count",
-    "current_setting",
-    "date_part",
-    "date_trunc",
-    "decimal",
-    "dense_rank",
-    "distinct",
-    "else",
-    "exists",
-    "extract",
-    "filter",
-    "first_value",
-    "floor",
-    "format",
-    "from",
-    "greatest",
-    "having",
-    "ilike",
-    "in",
-    "is",
-    "join",
-    "json_agg",
-    "json_build_object",
-    "jsonb_agg",
-    "jsonb_build_object",
-    "lag",
-    "last_value",
-    "lead",
-    "least",
-    "left",
-    "length",
-    "like",
-    "limit",
-    "lower",
-    "ltrim",
-    "max",
-    "md5",
-    "min",
-    "mod",
-    "not",
-    "now",
-    "nullif",
-    "numeric",
-    "offset",
-    "on",
-    "or",
-    "over",
-    "partition",
-    "position",
-    "power",
-    "rank",
-    "replace",
-    "right",
-    "round",
-    "row",
-    "row_number",
-    "row_to_json",
-    "rtrim",
-    "select",
-    "some",
-    "split_part",
-    "sqrt",
-    "string_agg",
-    "substr",
-    "substring",
-    "sum",
-    "then",
-    "time",
-    "timestamp",
-    "timestamptz",
-    "to_char",
-    "to_date",
-    "to_json",
-    "to_jsonb",
-    "to_timestamp",
-    "trim",
-    "trunc",
-    "unnest",
-    "upper",
-    "using",
-    "values",
-    "varchar",
-    "when",
-    "where",
-    "with",
-    "within",
-];
-
-fn calls_only_harmless(sql: &str) -> bool {
-    sql.match_indices('(').all(|(at, _)| {
-        let before = sql[..at].trim_end();
-        let start = before.rfind(|c: char| !is_word(c)).map_or(0, |last| {
-            last + before[last..].chars().next().map_or(1, char::len_utf8)
-        });
-        let (rest, name) = before.split_at(start);
-        let schema = rest.trim_end().strip_suffix('.');
-        let built_in = schema.is_none_or(|rest| {
-            let rest = rest.trim_end().to_ascii_lowercase();
-            rest.strip_suffix("pg_catalog")
-                .is_some_and(|rest| !rest.ends_with(is_word))
-        });
-        name.is_empty() && schema.is_none() || built_in && is_one_of(name, READS)
-    })
-}
-
-/// The text with every plain string emptied, or nothing where a string does not end or is of another kind.
-fn without_strings(sql: &str) -> Option<String> {
-    let mut text = String::with_capacity(sql.len());
-    let mut parts = sql.split('\'');
-    text.push_str(parts.next()?);
-    loop {
-        // What an `e` or `u&` before the quote makes of a string is not known here.
-        if parts.next().is_none() {
-            return Some(text);
-        }
-        if text.ends_with(|c| matches!(c, 'e' | 'E' | '&')) && !ends_with_longer_word(&text) {
-            return None;
-        }
-        text.push_str("''");
-        text.push_str(parts.next()?);
-    }
-}
-
-/// Whether the letter at the end belongs to a word of several letters.
-fn ends_with_longer_word(text: &str) -> bool {
-    text.chars().rev().nth(1).is_some_and(is_word)
-}
-
-/// The text with `$1` and the like taken out.
-fn without_parameters(sql: &str) -> String {
-    let mut parts = sql.split('$');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
-        // A dollar that begins no parameter stays, and is unusual.
-        text.push_str(if rest.len() < part.len() { " " } else { "$" });
-        text.push_str(rest);
-    }
-    text
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || !c.is_ascii()
-}
-
-fn words(sql: &str) -> impl Iterator<Item = &str> {
-    sql.split(|c| !is_word(c)).filter(|word| !word.is_empty())
-}
-
-fn is_one_of(word: &str, names: &[&str]) -> bool {
+pub(crate) fn is_one_of(word: &str, names: &[&str]) -> bool {
     names.iter().any(|name| word.eq_ignore_ascii_case(name))
 }
 
 /// Where the statement itself begins.
-fn after_comments(sql: &str) -> &str {
+pub(crate) fn after_comments(sql: &str) -> &str {
     let mut sql = sql.trim_start();
     loop {
         let rest = if let Some(line) = sql.strip_prefix("--") {
@@ -373,39 +189,5 @@ mod tests {
             SessionEffect::Session
         );
         assert_eq!(SessionEffect::of("select 1;", true), SessionEffect::None);
-    }
-
-    #[test]
-    fn only_what_surely_reads_may_run_again() {
-        for sql in [
-            "select 1",
-            "/* a */ select id, name from customer where id = $1 and name like 'for %'",
-            "SELECT count(*), coalesce(max(a), 0) FROM t WHERE (a, b) > ($1, $2) limit $3",
-            "select pg_catalog.lower(name) from t where a in (1, 2) and exists (select from b)",
-        ] {
-            assert!(only_reads(sql), "{sql}");
-        }
-        for sql in [
-            "",
-            "insert into t values (1)",
-            "with a as (delete from t returning 1) select * from a",
-            "select * from t for update",
-            "select nextval('s')",
-            "select public.lower('a')",
-            "select my_pg_catalog.lower('a')",
-            "select \"count\"(1)",
-            "select counted()",
-            "select counted /* */ ()",
-            "select counted -- \n ()",
-            "select 1; delete from t",
-            "select $$a$$",
-            "select e'\\'' || counted() || ''",
-            "select 1 into t",
-            "select 'a",
-            "select größe()",
-            "table t",
-        ] {
-            assert!(!only_reads(sql), "{sql}");
-        }
     }
 }

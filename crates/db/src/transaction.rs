@@ -256,14 +256,14 @@ async fn control(
     send: impl AsyncFnOnce(&mut PgConnection) -> Result<(), sqlx::Error>,
 ) -> Result<(), Error> {
     const NOTHING: SqlStr = SqlStr::from_static("");
-    let before = lease.started(&NOTHING, SessionEffect::None);
+    let after = lease.started(&NOTHING, SessionEffect::None);
     let pool = lease.pool();
     let limit = pool.config.socket_timeout.unwrap_or(Duration::MAX);
     let Ok(result) = timeout(limit, send(lease.connection())).await else {
         lease.overdue = true;
         return Err(Error::StatementTimeout(limit));
     };
-    lease.ended(before, SessionEffect::None, result.as_ref().copied());
+    lease.ended(after, result.as_ref().copied());
     result.map_err(Error::from)
 }
 

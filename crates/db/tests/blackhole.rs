@@ -21,7 +21,6 @@ fn signal(name: &str, pid: i32) {
     assert!(done.success());
 }
 
-// B2, D1, D4
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_backend_costs_no_permit() {
     let server = Cluster::temporary().expect("a server");
@@ -78,7 +77,6 @@ async fn a_stopped_backend_costs_no_permit() {
     signal("-CONT", victim);
 }
 
-// B2, D1, D4, D5
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_that_swallows_everything_costs_no_permit() {
     let (server, url) = (local_postgres::shared(), local_postgres::database());
@@ -135,4 +133,25 @@ async fn cut_connections_are_replaced() {
         failures <= 50,
         "those that were on their way, not everybody: {failures}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_in_silence_takes_a_second_and_names_its_own_limit() {
+    let (server, url) = (local_postgres::shared(), local_postgres::database());
+    let proxy = Proxy::start(server.port(), Duration::ZERO).await;
+    let pool = pool_at(&proxy.url(&url, server.port()), "connection_limit=1");
+    let empty = pool_at(&proxy.url(&url, server.port()), "connection_limit=1");
+    let held = pool.acquire().await.expect("a lease");
+    proxy.swallow(true);
+    for (what, pool) in [("full", &pool), ("empty", &empty)] {
+        let started = Instant::now();
+        let error = pool.check().await.expect_err("no answer");
+        let took = started.elapsed();
+        assert!(took < Duration::from_millis(1500), "{what}: {took:?}");
+        assert!(matches!(error, Error::NoAnswer(_)), "{what}: {error:?}");
+        assert!(!error.to_string().contains("socket_timeout"), "{error}");
+    }
+    proxy.swallow(false);
+    drop(held);
+    until("it is ready again", async || pool.check().await.is_ok()).await;
 }

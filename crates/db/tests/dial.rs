@@ -127,7 +127,6 @@ async fn a_pool_heals_when_the_database_comes() {
     );
 }
 
-// B5, 53300
 #[tokio::test]
 async fn a_server_without_room_does_not_stop_a_pool_that_has_connections() {
     let server = Cluster::temporary_with(&[
@@ -138,7 +137,7 @@ async fn a_server_without_room_does_not_stop_a_pool_that_has_connections() {
     let url = server.url("postgres");
     let theirs = plain_with(&url, 6, Duration::from_secs(2));
     let hogs: Vec<_> = join_all((0..6).map(|_| theirs.acquire())).await;
-    // B5: whoever has decided to dial never looks at the idle connections again.
+    // Whoever has decided to connect never looks at the idle connections again.
     let stubborn = plain_with(&url, 8, Duration::from_millis(300));
     let results = join_all((0..200).map(|_| stubborn.execute("select pg_sleep(0.001)"))).await;
     assert!(
@@ -186,7 +185,6 @@ async fn connections_are_opened_ahead_and_go_when_idle() {
     settled(&pool).await;
 }
 
-// D7
 #[tokio::test]
 async fn old_connections_are_replaced_one_by_one_in_the_background() {
     let pool = pool_at(

@@ -34,7 +34,7 @@ macro_rules! impatient {
     }};
 }
 
-// B4: sqlx's own pool drops the connection that it just got, or is still opening, when its caller gives up
+// sqlx's own pool drops the connection that it just got, or is still opening, when its caller gives up
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_who_give_up_cost_no_connections() {
     let (server, url) = (local_postgres::shared(), local_postgres::database());
@@ -249,7 +249,7 @@ async fn a_burst_opens_no_more_than_the_limit() {
     settled(&pool).await;
 }
 
-// D12, 1.6: sqlx's own close waits for ever and leaves idle connections open meanwhile
+// sqlx's own close waits for ever and leaves idle connections open meanwhile
 #[tokio::test]
 async fn close_sends_waiters_away_and_ends_in_time() {
     let url = local_postgres::database();
@@ -319,4 +319,21 @@ async fn close_lets_what_runs_finish() {
         Err(Error::Closed)
     ));
     assert_eq!(pool.stats().open, 0);
+}
+
+#[tokio::test]
+async fn a_pool_timeout_names_the_setting_and_the_time_waited() {
+    let pool = support::pool("connection_limit=1&pool_timeout=250ms");
+    let held = pool.acquire().await.expect("a lease");
+    let error = pool.acquire().await.expect_err("no connection").to_string();
+    assert!(
+        error.contains("Current connection pool timeout: 250ms"),
+        "{error}"
+    );
+    assert!(error.contains("connection limit: 1)"), "{error}");
+    assert!(
+        error.contains("Waited 2") || error.contains("Waited 3"),
+        "{error}"
+    );
+    drop(held);
 }

@@ -18,7 +18,6 @@ async fn pid(pool: &Pool) -> i32 {
         .expect("a pid")
 }
 
-// B1, D2
 #[tokio::test]
 async fn a_cancelled_begin_leaves_no_transaction_to_the_next_caller() {
     // Outside a transaction `set local` only warns and changes nothing.
@@ -61,7 +60,6 @@ async fn a_cancelled_begin_leaves_no_transaction_to_the_next_caller() {
     settled(&ours).await;
 }
 
-// B9
 #[tokio::test]
 async fn commit_of_a_failed_transaction_is_an_error() {
     let url = local_postgres::database();
@@ -242,7 +240,6 @@ async fn a_statement_nobody_waits_for_is_cancelled_and_its_connection_kept() {
     assert_eq!(ours.stats().recycled, 1);
 }
 
-// B8, D3
 #[tokio::test]
 async fn a_changed_table_heals_unseen() {
     let url = local_postgres::database();
@@ -292,7 +289,6 @@ async fn a_changed_table_heals_unseen() {
     settled(&ours).await;
 }
 
-// B6, D9
 #[tokio::test]
 async fn a_statement_cache_of_zero_leaks_nothing() {
     let prepared = "select count(*) from pg_prepared_statements";
@@ -463,4 +459,44 @@ async fn a_server_that_has_become_read_only_retires_its_generation() {
         .await
         .expect("a new generation writes");
     settled(&pool).await;
+}
+
+#[tokio::test]
+async fn ordinary_statements_are_followed_by_no_warning_of_the_server() {
+    let server = local_postgres::Cluster::temporary().expect("a server");
+    let pool = pool_at(&server.url("postgres"), "connection_limit=1");
+    for sql in [
+        "create table t (n int)",
+        "create materialized view v as select 1",
+        "create procedure p() language sql as 'select 1'",
+        "truncate t",
+        "show search_path",
+        "explain select 1",
+        "notify n",
+        "analyze t",
+        "refresh materialized view v",
+        "alter table t add m int",
+        "comment on table t is 'x'",
+        "vacuum t",
+        "drop materialized view v",
+    ] {
+        pool.execute(sql).await.expect(sql);
+    }
+    assert_eq!(pool.stats().recycled, 0, "nothing had to be undone");
+    for sql in [
+        "call p()",
+        "do $$ begin end $$",
+        "select 1; select 2",
+        "set a.b = 'c'",
+    ] {
+        pool.execute(sql).await.expect(sql);
+        settled(&pool).await;
+    }
+    let setting: Option<String> = sqlx::query_scalar("select current_setting('a.b', true)")
+        .fetch_one(&pool)
+        .await
+        .expect("an answer");
+    assert!(setting.unwrap_or_default().is_empty(), "reset");
+    let log = std::fs::read_to_string(server.log_file()).expect("a log");
+    assert!(!log.contains("WARNING"), "{log}");
 }

@@ -36,7 +36,7 @@ fn migrator() -> Migrator {
     ])
 }
 
-// D11: sqlx's own lock waits inside a statement, and the index waits for that statement
+// sqlx's own lock waits inside a statement, and the index waits for that statement
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_that_start_together_do_not_deadlock() {
     let url = local_postgres::database();

@@ -129,7 +129,7 @@ where
     join_all(tasks).await.into_iter().sum()
 }
 
-// D8: sqlx prepares a statement without a name first and runs it later, perhaps in another session
+// sqlx prepares a statement without a name first and runs it later, perhaps in another session
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the program pgbouncer"]
 async fn statements_are_not_confused_or_the_doctor_says_so() {

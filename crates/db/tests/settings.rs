@@ -235,7 +235,7 @@ proptest! {
     }
 }
 
-/// D10: everything is printed at every level, and the password is in none of it.
+/// everything is printed at every level, and the password is in none of it.
 #[tokio::test]
 async fn no_secret_is_ever_printed() {
     use std::io::Write;

@@ -16,8 +16,9 @@ async fn warm(pool: &db::Pool, connections: u32) -> Vec<i32> {
     let mut pids = Vec::new();
     for lease in leases {
         let mut lease = lease.expect("a lease");
-        let pid = sqlx::query_scalar("select pg_backend_pid()");
-        pids.push(pid.fetch_one(&mut lease).await.expect("a pid"));
+        let pid = sqlx::query_scalar::<_, i32>("select pg_backend_pid()");
+        // The server may have ended a session for being idle meanwhile.
+        pids.extend(pid.fetch_one(&mut lease).await.ok());
     }
     pids
 }
@@ -69,23 +70,42 @@ async fn one_ended_session_leaves_the_others_in_use() {
 
 #[tokio::test]
 async fn one_ended_session_is_no_outage_when_the_server_has_no_room_for_another() {
-    let server = Cluster::temporary().expect("a server");
+    let server = Cluster::temporary_with(&[("max_connections", "12")]).expect("a server");
     let url = server.url("postgres");
     let pool = pool_at(&url, "connection_limit=6&queue_limit=1000");
     let pids = warm(&pool, 6).await;
     let mut admin = PgConnection::connect(&url).await.expect("a connection");
+    // Other clients take every slot there is, and every one that becomes free.
+    let others = tokio::spawn(async move {
+        let mut others = Vec::new();
+        loop {
+            match PgConnection::connect(&url).await {
+                Ok(other) => others.push(other),
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    });
+    until("the server has no room", async || {
+        let sql = "select count(*) from pg_stat_activity where backend_type = 'client backend'";
+        let sessions: i64 = sqlx::query_scalar(sql)
+            .fetch_one(&mut admin)
+            .await
+            .expect("a count");
+        let most: i64 = sqlx::query_scalar("select current_setting('max_connections')::bigint")
+            .fetch_one(&mut admin)
+            .await
+            .expect("a number");
+        sessions >= most
+    })
+    .await;
     terminate(&mut admin, &pids[..1]).await;
-    // Other clients take every slot there is.
-    let mut others = Vec::new();
-    while let Ok(other) = PgConnection::connect(&url).await {
-        others.push(other);
-    }
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(2) {
         let reads = join_all((0..20).map(|_| pool.fetch_optional("select 1"))).await;
         assert!(reads.iter().all(Result::is_ok), "{reads:?}");
     }
-    assert_eq!(pool.stats().open, 5, "{:?}", pool.stats());
+    assert!(pool.stats().open >= 5, "{:?}", pool.stats());
+    others.abort();
 }
 
 /// Reads on connections that were used just now and have ended since. Says how many failed.

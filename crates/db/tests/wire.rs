@@ -86,7 +86,7 @@ async fn a_connection_is_pinged_only_after_it_was_idle_for_long() {
     );
 }
 
-// D5: an idle connection whose peer is silent costs a quarter of a second, not the whole timeout
+// An idle connection whose peer is silent costs a quarter of a second, not the whole timeout
 #[tokio::test]
 async fn a_silent_idle_connection_is_replaced_quickly() {
     let (server, url) = (local_postgres::shared(), local_postgres::database());
@@ -121,7 +121,7 @@ async fn a_silent_idle_connection_is_replaced_quickly() {
         .expect_err("sqlx's own pool waits for its ping");
 }
 
-// D8: behind a pooler an unnamed statement may be another client's
+// Behind a pooler an unnamed statement may be another client's
 #[tokio::test]
 async fn every_statement_has_a_name_behind_pgbouncer() {
     let count = "select count(*) from pg_prepared_statements";

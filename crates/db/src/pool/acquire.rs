@@ -19,7 +19,13 @@ const TRUSTED: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_millis(250);
 
 pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease, Error> {
-    let (mut permit, since) = take_permit(pool, &origin).await?;
+    let explicit = matches!(origin, Origin::Code(_));
+    let since = take_permit(pool, &origin).await?;
+    let mut permit = Permit {
+        pool: pool.clone(),
+        holder: None,
+        used: None,
+    };
     loop {
         let taken = pool.state().take(&origin, since);
         let taken = match taken {
@@ -32,7 +38,7 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
         }
         let idle = since.saturating_duration_since(taken.connection.idle_since);
         let trusted = !taken.connection.suspect && idle < TRUSTED;
-        let mut lease = Lease::new(permit, taken.connection, origin.is_code());
+        let mut lease = Lease::new(permit, taken.connection, explicit);
         if trusted || lease.ping(PING_TIMEOUT).await.is_ok() {
             pool.metrics.acquired.fetch_add(1, Relaxed);
             return Ok(lease);
@@ -41,14 +47,14 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
     }
 }
 
-/// A permit, and when it was there. The time waited is recorded also for those who wait in vain.
-async fn take_permit(pool: &Arc<Shared>, origin: &Origin) -> Result<(Permit, Instant), Error> {
+/// Takes a permit, which dropping a [`Permit`] gives back. Says when it was there.
+async fn take_permit(pool: &Shared, origin: &Origin) -> Result<Instant, Error> {
     let since = Instant::now();
     match pool.permits.semaphore.try_acquire() {
         Ok(permit) => {
             permit.forget();
             pool.metrics.wait_time.record(Duration::ZERO);
-            return Ok((Permit::new(pool.clone()), since));
+            return Ok(since);
         }
         Err(TryAcquireError::Closed) => return Err(Error::Closed),
         Err(TryAcquireError::NoPermits) => {}
@@ -61,7 +67,8 @@ async fn take_permit(pool: &Arc<Shared>, origin: &Origin) -> Result<(Permit, Ins
     queue(pool, since).await
 }
 
-async fn queue(pool: &Arc<Shared>, since: Instant) -> Result<(Permit, Instant), Error> {
+/// Waits in the queue. The time is recorded also for those who wait in vain.
+async fn queue(pool: &Shared, since: Instant) -> Result<Instant, Error> {
     admit(pool)?;
     let _waiting = Waiting::new(pool, since);
     let limit = pool.config.pool_timeout.unwrap_or(Duration::MAX);
@@ -70,12 +77,12 @@ async fn queue(pool: &Arc<Shared>, since: Instant) -> Result<(Permit, Instant), 
         Ok(Err(_)) => return Err(Error::Closed),
         Err(_) => return Err(timed_out(pool, since, limit)),
     }
-    Ok((Permit::new(pool.clone()), Instant::now()))
+    Ok(Instant::now())
 }
 
 /// Turns a caller away at once who would only wait in vain.
 fn admit(pool: &Shared) -> Result<(), Error> {
-    let waiting = pool.permits.waiting();
+    let waiting = pool.permits.waiting.load(Relaxed);
     let expected = pool.permits.expected_wait(waiting);
     let too_long = pool
         .config
@@ -206,10 +213,10 @@ async fn available(pool: &Arc<Shared>, origin: &Origin) -> Result<Taken, Error> 
         let available = pool.available.notified();
         tokio::pin!(available);
         available.as_mut().enable();
-        if pool.permits.is_closed() {
+        if pool.permits.semaphore.is_closed() {
             return Err(Error::Closed);
         }
-        let next = next(&mut pool.state(), origin, pool.permits.limit());
+        let next = next(&mut pool.state(), origin, pool.permits.limit.load(Relaxed));
         match next {
             Next::Use(taken) => return Ok(taken),
             Next::Fail(error) => return Err(Error::Connect(error)),

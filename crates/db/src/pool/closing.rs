@@ -37,7 +37,9 @@ pub(crate) fn close_idle(pool: &Shared) -> u32 {
 /// Closes idle connections that are over the limit.
 pub(crate) fn close_excess(pool: &Shared) {
     let mut state = pool.state();
-    let excess = state.total().saturating_sub(pool.permits.limit()) as usize;
+    let excess = state
+        .total()
+        .saturating_sub(pool.permits.limit.load(Relaxed)) as usize;
     let count = excess.min(state.idle.len());
     let connections = state.idle.drain(..count).collect();
     drop(state);

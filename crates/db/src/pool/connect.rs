@@ -163,7 +163,7 @@ impl Connecting {
             }
             None => pool.available.notify_one(),
         }
-        if pool.permits.is_closed() {
+        if pool.permits.semaphore.is_closed() {
             close_idle(&pool);
         }
     }
@@ -221,7 +221,7 @@ impl Reconnecting {
             };
             pause = (pause * 2).min(longest);
             let Some(pool) = self.0.upgrade() else { return };
-            if pool.permits.is_closed() || pool.state().outage().is_none() {
+            if pool.permits.semaphore.is_closed() || pool.state().outage().is_none() {
                 return;
             }
             pool.state().connecting += 1;

@@ -16,13 +16,6 @@ pub(crate) enum Origin {
     Statement(SqlStr),
 }
 
-impl Origin {
-    /// Whether the caller decides when the connection comes back, not the end of a statement.
-    pub(crate) fn is_code(&self) -> bool {
-        matches!(self, Self::Code(_))
-    }
-}
-
 /// Who holds a connection.
 pub(crate) struct Holder {
     pub(crate) origin: Origin,

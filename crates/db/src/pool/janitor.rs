@@ -1,5 +1,6 @@
 //! What is done once a second in the background: keep connections fresh and ready, close idle ones, report leaks.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ async fn work(pool: Weak<Shared>) {
     loop {
         {
             let Some(pool) = pool.upgrade() else { return };
-            if pool.permits.is_closed() {
+            if pool.permits.semaphore.is_closed() {
                 return;
             }
             let now = Instant::now();
@@ -61,7 +62,7 @@ fn replace_old(pool: &Arc<Shared>, now: Instant) {
     if !is_old || state.outage().is_some() || state.connecting > 0 {
         return;
     }
-    let room = state.total() < pool.permits.limit();
+    let room = state.total() < pool.permits.limit.load(Relaxed);
     let old = match room {
         true => None,
         false => state.take_older_than(now),
@@ -84,7 +85,10 @@ fn replace_old(pool: &Arc<Shared>, now: Instant) {
 /// Opens what is missing to `min_connections`, all at once.
 fn open_missing(pool: &Arc<Shared>) {
     let mut state = pool.state();
-    let wanted = pool.config.min_connections.min(pool.permits.limit());
+    let wanted = pool
+        .config
+        .min_connections
+        .min(pool.permits.limit.load(Relaxed));
     let missing = match state.outage() {
         Some(_) => 0,
         None => wanted.saturating_sub(state.total()),

@@ -106,48 +106,37 @@ impl Lease {
         clippy::expect_used,
         reason = "`held` is taken only by `drop` and `discard`, which consume the lease"
     )]
-    pub(crate) fn permit(&self) -> &Permit {
-        let held = self.held.as_ref();
-        &held.expect("a lease holds its permit until it ends").1
-    }
-
     pub(crate) fn pool(&self) -> Arc<Shared> {
-        self.permit().pool.clone()
+        let held = self.held.as_ref();
+        let (_, permit) = held.expect("a lease holds its permit until it ends");
+        permit.pool.clone()
     }
 
-    /// Marks the connection before a statement is sent. [`Lease::ended`] takes the answer, and what this returns.
+    /// Marks the connection before a statement is sent. Gives the condition in which the statement leaves it when all
+    /// goes well, for [`Lease::ended`].
     pub(crate) fn started(&mut self, sql: &SqlStr, effect: SessionEffect) -> Condition {
         if self.explicit
-            && let Some(index) = self.permit().holder
-            && let Some(holder) = self.permit().pool.state().holder(index)
+            && let Some((_, permit)) = &self.held
+            && let Some(index) = permit.holder
+            && let Some(holder) = permit.pool.state().holder(index)
         {
             holder.sql = Some(sql.clone());
         }
-        let before = self.condition;
-        self.condition = before.max(self.left_by(effect)).max(Condition::Unsettled);
-        before
-    }
-
-    /// What a statement leaves even when all goes well.
-    fn left_by(&mut self, effect: SessionEffect) -> Condition {
-        match (effect, &mut self.transaction) {
-            (SessionEffect::None, _) | (SessionEffect::Transaction, Some(_)) => {
-                return Condition::Clean;
+        let left = match (effect, &mut self.transaction) {
+            (SessionEffect::None, _) | (SessionEffect::Transaction, Some(_)) => Condition::Clean,
+            (SessionEffect::Transaction | SessionEffect::Session, None) => Condition::Changed,
+            (SessionEffect::Session, Some(transaction)) => {
+                transaction.changed = true;
+                Condition::Changed
             }
-            (SessionEffect::Transaction | SessionEffect::Session, None) => {}
-            (SessionEffect::Session, Some(transaction)) => transaction.changed = true,
-        }
-        Condition::Changed
+        };
+        let after = self.condition.max(left);
+        self.condition = after.max(Condition::Unsettled);
+        after
     }
 
     /// Marks the connection after the last answer to a statement was read, or after it failed.
-    pub(crate) fn ended(
-        &mut self,
-        before: Condition,
-        effect: SessionEffect,
-        result: Result<(), &sqlx::Error>,
-    ) {
-        let after = before.max(self.left_by(effect));
+    pub(crate) fn ended(&mut self, after: Condition, result: Result<(), &sqlx::Error>) {
         match result {
             Ok(()) => self.condition = after,
             Err(error) if is_broken(error) => self.condition = Condition::Broken,
@@ -224,12 +213,12 @@ impl Lease {
     /// One round trip within `limit`.
     pub(crate) async fn ping(&mut self, limit: Duration) -> Result<(), Error> {
         const NOTHING: SqlStr = SqlStr::from_static("");
-        let before = self.started(&NOTHING, SessionEffect::None);
+        let after = self.started(&NOTHING, SessionEffect::None);
         let Ok(answer) = timeout(limit, self.connection().ping()).await else {
             self.condition = Condition::Broken;
             return Err(Error::NoAnswer(limit));
         };
-        self.ended(before, SessionEffect::None, answer.as_ref().copied());
+        self.ended(after, answer.as_ref().copied());
         answer.map_err(Error::from)
     }
 
@@ -294,11 +283,11 @@ fn give_back(permit: &mut Permit, connection: Connection) {
     let mut state = pool.state();
     permit.remove_holder(&mut state, now);
     let too_old = |expires: Instant| expires + OVERAGE <= now;
-    let reason = if pool.permits.is_closed() {
+    let reason = if pool.permits.semaphore.is_closed() {
         Some(CloseReason::Shutdown)
     } else if connection.generation != state.generation {
         Some(CloseReason::Failover)
-    } else if state.total() >= pool.permits.limit() {
+    } else if state.total() >= pool.permits.limit.load(Relaxed) {
         Some(CloseReason::Idle)
     } else if connection.expires.is_some_and(too_old) && state.outage().is_none() {
         Some(CloseReason::Lifetime)

@@ -28,12 +28,12 @@ use tokio::time::timeout;
 use crate::config::{Config, ConfigError};
 use crate::error::Error;
 use crate::metrics::Stats;
-use crate::pool::holder::Origin;
 
 pub use crate::pool::close::Closed;
 pub use crate::pool::lease::Lease;
 
-pub(crate) use crate::pool::holder::on_one_line;
+pub(crate) use crate::pool::acquire::acquire;
+pub(crate) use crate::pool::holder::{Origin, on_one_line};
 pub(crate) use crate::pool::lease::Condition;
 pub(crate) use crate::pool::state::Shared;
 
@@ -52,7 +52,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct Pool(Arc<Shared>);
+pub struct Pool(pub(crate) Arc<Shared>);
 
 /// The process's one pool, made from `DATABASE_URL` at first use and the same ever after.
 ///
@@ -107,15 +107,7 @@ impl Pool {
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
         let (pool, place) = (self.0.clone(), Location::caller());
-        async move { acquire::acquire(&pool, Origin::Code(place)).await }
-    }
-
-    /// A connection for one statement.
-    pub(crate) fn acquire_for(
-        &self,
-        sql: &SqlStr,
-    ) -> impl Future<Output = Result<Lease, Error>> + Send + use<'_> {
-        acquire::acquire(&self.0, Origin::Statement(sql.clone()))
+        async move { acquire(&pool, Origin::Code(place)).await }
     }
 
     /// A connection beside the pool, for work that is not a request's.
@@ -175,13 +167,14 @@ impl Pool {
 
     async fn round_trip(&self, limit: Duration) -> Result<(), Error> {
         const READINESS: SqlStr = SqlStr::from_static("/* readiness */");
-        if self.0.permits.is_closed() {
+        if self.0.permits.semaphore.is_closed() {
             return Err(Error::Closed);
         }
         if self.0.permits.semaphore.available_permits() == 0 {
             return control_connection::ping(&self.0).await;
         }
-        self.acquire_for(&READINESS).await?.ping(limit).await
+        let mut lease = acquire(&self.0, Origin::Statement(READINESS)).await?;
+        lease.ping(limit).await
     }
 
     /// Closes the pool for good. Waiters get [`Error::Closed`] at once, idle connections close, busy ones may finish

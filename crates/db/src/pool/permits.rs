@@ -10,7 +10,7 @@ use crate::config::Config;
 pub(crate) struct Permits {
     /// Callers wait here, first come, first served. Closed with the pool.
     pub(crate) semaphore: Semaphore,
-    limit: AtomicU32,
+    pub(crate) limit: AtomicU32,
     /// Permits that a smaller limit takes away as soon as they come back.
     excess: AtomicU32,
     /// Callers in the queue.
@@ -30,25 +30,13 @@ impl Permits {
         }
     }
 
-    pub(crate) fn limit(&self) -> u32 {
-        self.limit.load(Relaxed)
-    }
-
-    pub(crate) fn waiting(&self) -> u32 {
-        self.waiting.load(Relaxed)
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.semaphore.is_closed()
-    }
-
     /// How long a caller behind so many others is likely to wait.
     pub(crate) fn expected_wait(&self, waiting: u32) -> Duration {
         let work = self
             .average_use
             .load(Relaxed)
             .saturating_mul(waiting.into());
-        Duration::from_nanos(work / u64::from(self.limit().max(1)))
+        Duration::from_nanos(work / u64::from(self.limit.load(Relaxed).max(1)))
     }
 
     /// Gives a permit back after it was used for so long.

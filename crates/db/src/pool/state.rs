@@ -2,6 +2,7 @@
 //!
 //! The state keeps itself consistent and decides nothing: that is for the files that use it.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,10 +60,10 @@ impl Shared {
     pub(crate) fn stats(&self) -> Stats {
         let state = self.state();
         let (idle, in_use) = (state.idle.len() as u32, state.in_use());
-        let waiting = self.permits.waiting() + state.waiting;
+        let waiting = self.permits.waiting.load(Relaxed) + state.waiting;
         drop(state);
         self.metrics.stats(Stats {
-            limit: self.permits.limit(),
+            limit: self.permits.limit.load(Relaxed),
             open: idle + in_use,
             idle,
             in_use,
@@ -145,7 +146,7 @@ impl State {
 
     /// Open or being opened.
     pub(crate) fn total(&self) -> u32 {
-        self.idle.len() as u32 + self.in_use() + self.connecting
+        (self.idle.len() + self.holders.len() - self.free.len()) as u32 + self.connecting
     }
 
     /// The database cannot be reached: two attempts in a row have failed.
@@ -161,8 +162,11 @@ impl State {
     /// Takes the connection that was used last.
     pub(crate) fn take(&mut self, origin: &Origin, now: Instant) -> Option<Taken> {
         let connection = self.idle.pop()?;
-        let nested = self.nested();
-        let explicit = origin.is_code();
+        let nested = match self.explicit {
+            0 => None,
+            _ => self.nested(),
+        };
+        let explicit = matches!(origin, Origin::Code(_));
         self.explicit += u32::from(explicit);
         let holder = Some(Holder {
             origin: origin.clone(),
@@ -191,13 +195,6 @@ impl State {
         Some(self.idle.remove(index))
     }
 
-    pub(crate) fn remove_holder(&mut self, index: usize) -> Option<Holder> {
-        let holder = self.holders[index].take()?;
-        self.explicit -= u32::from(holder.origin.is_code());
-        self.free.push(index);
-        Some(holder)
-    }
-
     pub(crate) fn holder(&mut self, index: usize) -> Option<&mut Holder> {
         self.holders[index].as_mut()
     }
@@ -212,7 +209,7 @@ impl State {
             return None;
         }
         let id = Some(task::try_id()?);
-        let mine = |holder: &&Holder| holder.task == id && holder.origin.is_code();
+        let mine = |holder: &&Holder| holder.task == id && matches!(holder.origin, Origin::Code(_));
         let held = self.holders.iter().flatten().find(mine)?.describe();
         let quiet = self
             .nesting_logged
@@ -230,19 +227,10 @@ impl State {
 pub(crate) struct Permit {
     pub(crate) pool: Arc<Shared>,
     pub(crate) holder: Option<usize>,
-    used: Option<Duration>,
+    pub(crate) used: Option<Duration>,
 }
 
 impl Permit {
-    /// For a caller who has taken a permit of the semaphore.
-    pub(crate) fn new(pool: Arc<Shared>) -> Self {
-        Self {
-            pool,
-            holder: None,
-            used: None,
-        }
-    }
-
     /// The holder's task has given the connection back, so it may ask for another one.
     pub(crate) fn disown(&self) {
         if let Some(index) = self.holder
@@ -254,10 +242,14 @@ impl Permit {
 
     /// Ends the holding of a connection, under the state's lock.
     pub(crate) fn remove_holder(&mut self, state: &mut State, now: Instant) {
-        let index = self.holder.take();
-        let Some(holder) = index.and_then(|index| state.remove_holder(index)) else {
+        let Some(index) = self.holder.take() else {
             return;
         };
+        let Some(holder) = state.holders[index].take() else {
+            return;
+        };
+        state.free.push(index);
+        state.explicit -= u32::from(matches!(holder.origin, Origin::Code(_)));
         let held = now - holder.since;
         self.used = Some(held);
         if holder.reported {
@@ -283,7 +275,7 @@ impl Drop for Permit {
         self.pool
             .permits
             .give_back(self.used.map(|used| used.min(longest)));
-        if self.pool.permits.is_closed() {
+        if self.pool.permits.semaphore.is_closed() {
             self.pool.returned.notify_waiters();
         }
     }

@@ -9,7 +9,7 @@ use sqlx::{Describe, Execute, Executor, Postgres, SqlStr};
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::pool::{Lease, Pool};
+use crate::pool::{Lease, Origin, Pool, acquire};
 use crate::session_effect::SessionEffect;
 use crate::statement::run::{Source, Statement, Step, run, run_on_pool, stream};
 
@@ -66,7 +66,14 @@ impl<'p> Executor<'p> for &Pool {
         'p: 'e,
     {
         let pool = self.clone();
-        Box::pin(async move { prepare(&mut pool.acquire_for(&sql).await?, sql, types).await })
+        Box::pin(async move {
+            prepare(
+                &mut acquire(&pool.0, Origin::Statement(sql.clone())).await?,
+                sql,
+                types,
+            )
+            .await
+        })
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
@@ -74,7 +81,13 @@ impl<'p> Executor<'p> for &Pool {
         'p: 'e,
     {
         let pool = self.clone();
-        Box::pin(async move { pool.acquire_for(&sql).await?.raw().describe(sql).await })
+        Box::pin(async move {
+            acquire(&pool.0, Origin::Statement(sql.clone()))
+                .await?
+                .raw()
+                .describe(sql)
+                .await
+        })
     }
 }
 
@@ -89,7 +102,7 @@ impl<'c> Executor<'c> for &'c mut Lease {
         let statement = Statement::new(query);
         Box::pin(async move {
             let mut result = PgQueryResult::default();
-            run(self, &statement?, &mut |step: Step| {
+            run(self.pool(), self, &statement?, &mut |step: Step| {
                 result.extend(step.left())
             })
             .await?;
@@ -117,7 +130,7 @@ impl<'c> Executor<'c> for &'c mut Lease {
         Box::pin(async move {
             let mut first = None;
             let mut each = |step: Step| first = first.take().or(step.right());
-            run(self, &statement?, &mut each).await?;
+            run(self.pool(), self, &statement?, &mut each).await?;
             Ok(first)
         })
     }
@@ -146,11 +159,11 @@ async fn prepare(
     sql: SqlStr,
     types: &[PgTypeInfo],
 ) -> Result<PgStatement, sqlx::Error> {
-    let before = lease.started(&sql, SessionEffect::None);
+    let after = lease.started(&sql, SessionEffect::None);
     let pool = lease.pool();
     let limit = pool.config.socket_timeout.unwrap_or(Duration::MAX);
     let prepared = timeout(limit, lease.connection().prepare_with(sql, types)).await;
     let prepared = prepared.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
-    lease.ended(before, SessionEffect::None, prepared.as_ref().map(drop));
+    lease.ended(after, prepared.as_ref().map(drop));
     prepared
 }

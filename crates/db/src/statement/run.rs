@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures_core::stream::BoxStream;
 use futures_util::TryStreamExt;
-use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement};
+use sqlx::postgres::{PgArguments, PgConnection, PgQueryResult, PgRow};
 use sqlx::{Connection as _, Either, Execute, Executor, Postgres, SqlStr};
 use tokio::time::timeout;
 
 use crate::error::{Error, is_broken, is_stale_plan, was_idle};
 use crate::metrics::Outcome;
-use crate::pool::{Condition, Lease, Pool, Shared, on_one_line};
-use crate::session_effect::{SessionEffect, only_reads};
+use crate::only_reads::only_reads;
+use crate::pool::{Condition, Lease, Origin, Pool, Shared, acquire, on_one_line};
+use crate::session_effect::SessionEffect;
 
 pub(crate) type Step = Either<PgQueryResult, PgRow>;
 
@@ -23,48 +24,38 @@ pub(crate) struct Statement {
     pub(crate) sql: SqlStr,
     arguments: Option<PgArguments>,
     persistent: bool,
+    effect: SessionEffect,
 }
 
 impl Statement {
     pub(crate) fn new<'q>(mut query: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
+        let (persistent, sql) = (query.persistent(), query.sql());
         Ok(Self {
-            arguments: query.take_arguments().map_err(sqlx::Error::Encode)?,
-            persistent: query.persistent(),
-            sql: query.sql(),
+            effect: SessionEffect::of(sql.as_str(), arguments.is_none()),
+            sql,
+            arguments,
+            persistent,
         })
     }
 
-    /// What sqlx sends. Behind a pooler a statement without a name may be another client's, so it gets one whatever was
-    /// asked for.
-    fn query(&self, pool: &Shared) -> Self {
-        let mut query = self.clone();
-        query.persistent |= pool.config.pgbouncer;
-        query
-    }
-
-    fn effect(&self) -> SessionEffect {
-        SessionEffect::of(self.sql.as_str(), self.arguments.is_none())
-    }
-}
-
-impl Execute<'_, Postgres> for Statement {
-    fn sql(self) -> SqlStr {
+    /// Sends it. Behind a pooler a statement without a name may be another client's, so it gets one whatever was asked
+    /// for. What an earlier `prepare` learnt is left out: it may be out of date, and each connection keeps its own.
+    fn send<'c>(
+        &self,
+        connection: &'c mut PgConnection,
+        pool: &Shared,
+    ) -> BoxStream<'c, Result<Step, sqlx::Error>> {
         #[cfg(test)]
         crate::statement::way::sent();
-        self.sql
-    }
-
-    fn statement(&self) -> Option<&PgStatement> {
-        // What an earlier `prepare` learnt may be out of date, and each connection keeps its own.
-        None
-    }
-
-    fn take_arguments(&mut self) -> Result<Option<PgArguments>, sqlx::error::BoxDynError> {
-        Ok(self.arguments.take())
-    }
-
-    fn persistent(&self) -> bool {
-        self.persistent
+        let sql = self.sql.clone();
+        match self.arguments.clone() {
+            None => connection.fetch_many(sqlx::raw_sql(sql)),
+            Some(arguments) => {
+                let query = sqlx::query_with(sql, arguments);
+                connection.fetch_many(query.persistent(self.persistent || pool.config.pgbouncer))
+            }
+        }
     }
 }
 
@@ -88,12 +79,11 @@ impl Timer {
         }
     }
 
-    fn stop(&mut self, result: Result<(), &sqlx::Error>) {
-        self.outcome = match result {
-            Ok(()) => Outcome::Ok,
-            Err(error) if is_timeout(error) => Outcome::Timeout,
-            Err(error) if is_broken(error) => Outcome::Broken,
-            Err(_) => Outcome::Error,
+    fn failed(&mut self, error: &sqlx::Error) {
+        self.outcome = match error {
+            error if is_timeout(error) => Outcome::Timeout,
+            error if is_broken(error) => Outcome::Broken,
+            _ => Outcome::Error,
         };
     }
 }
@@ -127,17 +117,17 @@ pub(crate) async fn run_on_pool(
     mut each: impl FnMut(Step) + Send,
 ) -> Result<(), sqlx::Error> {
     let mut rows = false;
-    let mut lease = pool.acquire_for(&statement.sql).await?;
+    let mut lease = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
     let mut first = |step: Step| {
         rows |= step.is_right();
         each(step);
     };
-    match run(&mut lease, &statement, &mut first).await {
+    match run(pool.0.clone(), &mut lease, &statement, &mut first).await {
         Err(error) if !rows && may_repeat(&statement, &error) => {
             drop(lease);
-            let mut lease = pool.acquire_for(&statement.sql).await?;
-            lease.pool().metrics.repeated.fetch_add(1, Relaxed);
-            run(&mut lease, &statement, &mut each).await
+            let mut lease = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
+            pool.0.metrics.repeated.fetch_add(1, Relaxed);
+            run(pool.0.clone(), &mut lease, &statement, &mut each).await
         }
         result => result,
     }
@@ -150,20 +140,21 @@ fn may_repeat(statement: &Statement, error: &sqlx::Error) -> bool {
 
 /// Runs a statement to its end.
 pub(crate) async fn run(
+    pool: Arc<Shared>,
     lease: &mut Lease,
     statement: &Statement,
     each: &mut (impl FnMut(Step) + Send),
 ) -> Result<(), sqlx::Error> {
-    lease.verify_depth()?;
-    let mut timer = Timer::start(lease.pool(), &statement.sql);
+    if lease.transaction.is_some() {
+        lease.verify_depth()?;
+    }
+    let mut timer = Timer::start(pool, &statement.sql);
     // Inside a transaction the failure has ended it already; outside, nothing has happened yet.
     let mut second_time = lease.transaction.is_some();
-    let effect = statement.effect();
     loop {
-        let before = lease.started(&statement.sql, effect);
+        let after = lease.started(&statement.sql, statement.effect);
         let rows = async {
-            let query = statement.query(&timer.pool);
-            let mut steps = lease.connection().fetch_many(query);
+            let mut steps = statement.send(lease.connection(), &timer.pool);
             while let Some(step) = steps.try_next().await? {
                 timer.rows += u64::from(step.is_right());
                 each(step);
@@ -175,12 +166,15 @@ pub(crate) async fn run(
             return Err(overdue(lease, &mut timer));
         };
         let result: Result<(), sqlx::Error> = result;
-        lease.ended(before, effect, result.as_ref().copied());
-        timer.stop(result.as_ref().copied());
+        lease.ended(after, result.as_ref().copied());
+        match &result {
+            Ok(()) => timer.outcome = Outcome::Ok,
+            Err(error) => timer.failed(error),
+        }
         match result {
             Err(error) if is_stale_plan(&error) && timer.rows == 0 && !second_time => {
                 second_time = true;
-                forget_statements(lease, before).await?;
+                forget_statements(lease, after).await?;
             }
             result => return result,
         }
@@ -193,14 +187,14 @@ fn overdue(lease: &mut Lease, timer: &mut Timer) -> sqlx::Error {
     lease.overdue = true;
     let limit = timer.pool.config.socket_timeout.unwrap_or_default();
     let error = Error::StatementTimeout(limit).into();
-    timer.stop(Err(&error));
+    timer.failed(&error);
     error
 }
 
 /// Makes the server and sqlx forget their prepared statements, after a table changed under them.
-async fn forget_statements(lease: &mut Lease, before: Condition) -> Result<(), sqlx::Error> {
+async fn forget_statements(lease: &mut Lease, after: Condition) -> Result<(), sqlx::Error> {
     let result = lease.connection().clear_cached_statements().await;
-    lease.ended(before, SessionEffect::None, result.as_ref().copied());
+    lease.ended(after, result.as_ref().copied());
     result
 }
 
@@ -216,7 +210,9 @@ impl Source<'_> {
         match self {
             Self::Lease(lease) => Ok(lease),
             Self::Pool(_, Some(lease)) => Ok(lease),
-            Self::Pool(pool, none) => Ok(none.insert(pool.acquire_for(sql).await?)),
+            Self::Pool(pool, none) => {
+                Ok(none.insert(acquire(&pool.0, Origin::Statement(sql.clone())).await?))
+            }
         }
     }
 
@@ -247,10 +243,9 @@ pub(crate) fn stream<'e>(
             let lease = source.lease(&statement.sql).await?;
             lease.verify_depth()?;
             let mut timer = Timer::start(lease.pool(), &statement.sql);
-            let effect = statement.effect();
-            let before = lease.started(&statement.sql, effect);
+            let after = lease.started(&statement.sql, statement.effect);
             let result = {
-                let mut steps = lease.connection().fetch_many(statement.query(&timer.pool));
+                let mut steps = statement.send(lease.connection(), &timer.pool);
                 loop {
                     match next(&mut steps, timer.pool.config.socket_timeout).await {
                         Some(Ok(Some(step))) => {
@@ -267,13 +262,14 @@ pub(crate) fn stream<'e>(
                 Err(overdue(lease, &mut timer))?;
                 break;
             };
-            lease.ended(before, effect, result.as_ref().copied());
-            timer.stop(result.as_ref().copied());
+            lease.ended(after, result.as_ref().copied());
+            timer.outcome = Outcome::Ok;
             if let Err(error) = result {
+                timer.failed(&error);
                 let stale = is_stale_plan(&error) && lease.transaction.is_none();
                 let untouched = timer.rows == 0;
                 if untouched && stale && !std::mem::replace(&mut prepared_anew, true) {
-                    forget_statements(lease, before).await?;
+                    forget_statements(lease, after).await?;
                     again = true;
                 } else if untouched && !std::mem::replace(&mut repeated, true) && may_repeat(&statement, &error) {
                     again = source.renew();

@@ -1,13 +1,98 @@
-//! Test support.
+//! A test of how short the way of a statement is: its real stack where sqlx sends it, against ARCHITECTURE.md.
+
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+
+use crate::config::Config;
+use crate::pool::Pool;
+
+/// Most functions of ours, and files, that a statement on the pool may pass.
+const FUNCTIONS: usize = 25;
+const FILES: usize = 7;
 
 thread_local! {
+    /// How often this thread has taken the lock of a pool.
     pub(crate) static LOCKS: Cell<u32> = const { Cell::new(0) };
-    pub(crate) static SENT: RefCell<Vec<(String, u32)>> = const { RefCell::new(Vec::new()) };
+    static STACKS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Called where sqlx takes the text of a statement, to send it.
 pub(crate) fn sent() {
     let stack = Backtrace::force_capture().to_string();
-    SENT.with(|sent| sent.borrow_mut().push((stack, LOCKS.with(Cell::get))));
+    STACKS.with(|stacks| stacks.borrow_mut().push(stack));
+}
+
+/// The functions that ARCHITECTURE.md lists as the way of a statement: `(file, function)`. Nothing where this folder
+/// was copied without it.
+fn listed() -> Vec<(String, String)> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let section = text.split("\n## The way of a statement\n").nth(1);
+    let lines = section.and_then(|text| text.split("\n## ").next());
+    let mut list = Vec::new();
+    for line in lines.unwrap_or_default().lines() {
+        let mut names = line.split('`').skip(1).step_by(2);
+        if let Some(file) = names.next().filter(|name| name.ends_with(".rs")) {
+            list.extend(names.map(|name| (file.to_owned(), name.to_owned())));
+        }
+    }
+    list
+}
+
+/// Our functions in a stack, innermost first: `(file, function)`. Blocks and closures have no name of their own.
+fn ours(stack: &str) -> Vec<(String, String)> {
+    let lines: Vec<&str> = stack.lines().map(str::trim).collect();
+    let mut frames = Vec::new();
+    for pair in lines.windows(2) {
+        let file = pair[1]
+            .strip_prefix("at ./src/")
+            .and_then(|at| at.split(':').next());
+        let name = pair[0].split_once(": ").map(|(_, name)| name);
+        let name = name.filter(|name| !name.starts_with('{'));
+        if let (Some(file), Some(name)) = (file.filter(|file| *file != "statement/way.rs"), name) {
+            let name = name.split(['<', '{']).next().unwrap_or(name);
+            frames.push((file.to_owned(), name.trim_end_matches(':').to_owned()));
+        }
+    }
+    frames
+}
+
+#[tokio::test]
+async fn a_statement_on_the_pool_passes_few_functions_and_takes_the_lock_twice() {
+    let url = local_postgres::database();
+    let pool = Pool::new(Config::parse(&url).expect("a valid URL"));
+    let read = || sqlx::query_scalar("select 1").fetch_one(&pool);
+    let first: i32 = read().await.expect("a row");
+    STACKS.take();
+    let locks = LOCKS.get();
+    let second: i32 = read().await.expect("a row");
+    assert_eq!((first, second), (1, 1));
+    assert_eq!(LOCKS.get() - locks, 2, "locks taken: take and give back");
+
+    let stacks = STACKS.take();
+    let [stack] = &stacks[..] else {
+        panic!("sent {} times", stacks.len())
+    };
+    assert!(stack.contains("run_on_pool"), "a real stack: {stack}");
+    let listed = listed();
+    if listed.is_empty() {
+        return;
+    }
+    for (file, name) in ours(stack) {
+        let known = |(place, function): &(String, String)| {
+            *place == file && name.rsplit("::").next() == Some(function)
+        };
+        assert!(
+            listed.iter().any(known),
+            "ARCHITECTURE.md lacks `{name}` of `{file}`"
+        );
+    }
+    let files: BTreeSet<_> = listed.iter().map(|(file, _)| file).collect();
+    assert!(
+        listed.len() <= FUNCTIONS,
+        "{} functions: {listed:?}",
+        listed.len()
+    );
+    assert!(files.len() <= FILES, "{} files: {files:?}", files.len());
 }
