@@ -37,6 +37,16 @@ impl fmt::Display for Report {
 impl Pool {
     /// Asks the server for its limits and holds the pool's settings against them.
     ///
+    /// ```no_run
+    /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+    /// let report = pool.examine().await?;
+    /// println!("{report}");
+    /// if !report.warnings.is_empty() {
+    ///     std::process::exit(1);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// When there is no connection.
     pub async fn examine(&self) -> Result<Report, Error> {
@@ -184,7 +194,7 @@ fn order(config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// What stands between, if there is a sign of it.
+/// What is between this process and the server, if there is a sign of it.
 fn between(config: &Config, answers: &Answers) -> Option<String> {
     if config.pgbouncer {
         return Some("PgBouncer, as pgbouncer=true says".to_owned());

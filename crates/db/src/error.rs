@@ -13,6 +13,18 @@ use crate::connect_error::ConnectError;
 /// Every error of this crate.
 ///
 /// Executors have to return [`sqlx::Error`]; the pool's own errors travel inside it and `Error::from` takes them out.
+///
+/// ```no_run
+/// # async fn example(pool: &db::Pool) -> u16 {
+/// let result = sqlx::query("insert into customer (email) values ('ada@example.com')").execute(pool).await;
+/// match result.map_err(db::Error::from) {
+///     Ok(_) => 201,
+///     Err(error) if error.constraint() == Some("customer_email_unique") => 409,
+///     Err(error) if error.is_unavailable() => 503, // with Retry-After: error.retry_after()
+///     Err(_) => 500,
+/// }
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -122,7 +134,7 @@ impl Error {
         }
     }
 
-    /// When trying again makes sense, if it does.
+    /// When trying again makes sense, if it does: for HTTP's `Retry-After`. At least a second.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

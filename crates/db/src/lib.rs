@@ -7,6 +7,14 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Ways of use:
+//!
+//! - a statement on [`&Pool`](Pool): one connection for one statement;
+//! - [`Pool::acquire`]: a [`Lease`] for several statements in a row;
+//! - [`Pool::begin`] and [`Pool::transaction`]: all or nothing, with savepoints by [`Transaction::begin`];
+//! - [`Pool::stats`], [`Pool::publish`], [`Pool::check`] and [`Pool::examine`]: what the pool does, and whether it can;
+//! - [`Pool::migrate`], [`Pool::resize`] and [`Pool::close`]: its beginning, its size and its end.
+//!
 //! sqlx opens the connections and speaks to the server. Who may have one, and in what state, is decided here:
 //! `connection_limit` permits in the order of the callers, the state of the connections, and a [lease](Lease) that gives
 //! back only what is clean.

@@ -21,6 +21,11 @@ impl Pool {
     ///
     /// sqlx's own lock is left alone: it waits inside a statement, which `create index concurrently` in turn waits for.
     ///
+    /// ```ignore
+    /// static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+    /// pool.migrate(&MIGRATOR).await?;
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Migrate`] when a migration fails or does not match the database, [`Error::Connect`] when there is no
     /// connection.

@@ -6,147 +6,47 @@ use crate::session_effect::{after_comments, is_one_of, words};
 pub(crate) fn only_reads(sql: &str) -> bool {
     const CHANGES: &[&str] = &["for", "into", "insert", "update", "delete", "merge", "call"];
     let sql = after_comments(sql);
-    // What quotes may hide is not looked into, but for plain strings.
-    let unusual = |c: char| matches!(c, '"' | '\\' | '$' | ';');
+    // What these may hide is not looked into: quoted names, escapes, a second statement, comments, dollar quotes.
+    let hides = ["\"", "\\", ";", "--", "/*"]
+        .iter()
+        .any(|mark| sql.contains(mark));
+    let is_parameter = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    if hides || !sql.split('$').skip(1).all(is_parameter) {
+        return false;
+    }
     let Some(text) = without_strings(sql) else {
         return false;
     };
-    let parameters = without_parameters(&text);
     let mut words = words(&text);
-    words
+    let is_select = words
         .next()
-        .is_some_and(|first| first.eq_ignore_ascii_case("select"))
-        && !words.any(|word| is_one_of(word, CHANGES))
-        && !parameters.contains(unusual)
-        && !parameters.contains("--")
-        && !parameters.contains("/*")
-        && calls_only_harmless(&parameters)
+        .is_some_and(|word| word.eq_ignore_ascii_case("select"));
+    is_select && !words.any(|word| is_one_of(word, CHANGES)) && calls_only_harmless(&text)
 }
 
 /// Built-in functions that change nothing, and words that are followed by a parenthesis without being a function.
-const READS: &[&str] = &[
-    "abs",
-    "all",
-    "and",
-    "any",
-    "array",
-    "array_agg",
-    "as",
-    "avg",
-    "between",
-    "bool_and",
-    "bool_or",
-    "bigint",
-    "by",
-    "case",
-    "cast",
-    "ceil",
-    "char",
-    "coalesce",
-    "concat",
-    "concat_ws",
-    "count",
-    "current_setting",
-    "date_part",
-    "date_trunc",
-    "decimal",
-    "dense_rank",
-    "distinct",
-    "else",
-    "exists",
-    "extract",
-    "filter",
-    "first_value",
-    "floor",
-    "format",
-    "from",
-    "greatest",
-    "having",
-    "ilike",
-    "in",
-    "is",
-    "join",
-    "json_agg",
-    "json_build_object",
-    "jsonb_agg",
-    "jsonb_build_object",
-    "lag",
-    "last_value",
-    "lead",
-    "least",
-    "left",
-    "length",
-    "like",
-    "limit",
-    "lower",
-    "ltrim",
-    "max",
-    "md5",
-    "min",
-    "mod",
-    "not",
-    "now",
-    "nullif",
-    "numeric",
-    "offset",
-    "on",
-    "or",
-    "over",
-    "partition",
-    "position",
-    "power",
-    "rank",
-    "replace",
-    "right",
-    "round",
-    "row",
-    "row_number",
-    "row_to_json",
-    "rtrim",
-    "select",
-    "some",
-    "split_part",
-    "sqrt",
-    "string_agg",
-    "substr",
-    "substring",
-    "sum",
-    "then",
-    "time",
-    "timestamp",
-    "timestamptz",
-    "to_char",
-    "to_date",
-    "to_json",
-    "to_jsonb",
-    "to_timestamp",
-    "trim",
-    "trunc",
-    "unnest",
-    "upper",
-    "using",
-    "values",
-    "varchar",
-    "when",
-    "where",
-    "with",
-    "within",
-];
+const READS: &str = "\
+    abs all and any array array_agg as avg between bool_and bool_or bigint by case cast ceil char \
+    coalesce concat concat_ws count current_setting date_part date_trunc decimal dense_rank distinct \
+    else exists extract filter first_value floor format from greatest having ilike in is join json_agg \
+    json_build_object jsonb_agg jsonb_build_object lag last_value lead least left length like limit \
+    lower ltrim max md5 min mod not now nullif numeric offset on or over partition position power rank \
+    replace right round row row_number row_to_json rtrim select some split_part sqrt string_agg substr \
+    substring sum then time timestamp timestamptz to_char to_date to_json to_jsonb to_timestamp trim \
+    trunc unnest upper using values varchar when where with within";
 
 fn calls_only_harmless(sql: &str) -> bool {
     sql.match_indices('(').all(|(at, _)| {
         let before = sql[..at].trim_end();
-        let start = before.rfind(|c: char| !is_word(c)).map_or(0, |last| {
-            last + before[last..].chars().next().map_or(1, char::len_utf8)
-        });
-        let (rest, name) = before.split_at(start);
-        let schema = rest.trim_end().strip_suffix('.');
-        let built_in = schema.is_none_or(|rest| {
-            let rest = rest.trim_end().to_ascii_lowercase();
-            rest.strip_suffix("pg_catalog")
-                .is_some_and(|rest| !rest.ends_with(is_word))
-        });
-        name.is_empty() && schema.is_none() || built_in && is_one_of(name, READS)
+        let name = before.rsplit(|c| !is_word(c)).next().unwrap_or_default();
+        let rest = before[..before.len() - name.len()].trim_end();
+        match rest.strip_suffix('.') {
+            None if name.is_empty() => true,
+            Some(schema) if words(schema).last() != Some("pg_catalog") => false,
+            _ => READS
+                .split(' ')
+                .any(|known| name.eq_ignore_ascii_case(known)),
+        }
     })
 }
 
@@ -160,7 +60,7 @@ fn without_strings(sql: &str) -> Option<String> {
         if parts.next().is_none() {
             return Some(text);
         }
-        if text.ends_with(|c| matches!(c, 'e' | 'E' | '&')) && !ends_with_longer_word(&text) {
+        if text.ends_with(['e', 'E', '&']) && !ends_with_longer_word(&text) {
             return None;
         }
         text.push_str("''");
@@ -171,19 +71,6 @@ fn without_strings(sql: &str) -> Option<String> {
 /// Whether the letter at the end belongs to a word of several letters.
 fn ends_with_longer_word(text: &str) -> bool {
     text.chars().rev().nth(1).is_some_and(is_word)
-}
-
-/// The text with `$1` and the like taken out.
-fn without_parameters(sql: &str) -> String {
-    let mut parts = sql.split('$');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
-        // A dollar that begins no parameter stays, and is unusual.
-        text.push_str(if rest.len() < part.len() { " " } else { "$" });
-        text.push_str(rest);
-    }
-    text
 }
 
 fn is_word(c: char) -> bool {

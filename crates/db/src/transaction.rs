@@ -279,6 +279,15 @@ impl Pool {
 
     /// A transaction with an isolation level, or read-only.
     ///
+    /// ```no_run
+    /// # use db::TransactionOptions;
+    /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+    /// let options = TransactionOptions { read_only: true, ..Default::default() };
+    /// let mut report = pool.begin_with(options).await?;
+    /// let orders: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&mut *report).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// Those of [`Pool::begin`].
     #[track_caller]
@@ -303,6 +312,20 @@ impl Pool {
     /// After a conflict with another transaction (SQLSTATE 40001 or 40P01) it runs again from the start, up to
     /// `options.retries` times, after a pause of a few milliseconds that no two callers share. `work` must do nothing
     /// that a second run may not repeat. Nothing is run again after a COMMIT whose answer was lost.
+    ///
+    /// ```no_run
+    /// # use db::{Isolation, TransactionOptions};
+    /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+    /// let options = TransactionOptions { isolation: Isolation::Serializable, retries: 3, ..Default::default() };
+    /// pool.transaction(options, async |transaction| {
+    ///     sqlx::query("update account set balance = balance - 1 where id = 1")
+    ///         .execute(&mut **transaction)
+    ///         .await?;
+    ///     Ok::<_, db::Error>(())
+    /// })
+    /// .await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// Those of `work`, of [`Pool::begin`] and of [`Transaction::commit`].

@@ -50,7 +50,7 @@ async fn a_probe_that_hangs_after_the_handshake_does_not_block_the_pool() {
     let (gatekeeper, pool) = Gatekeeper::pool("connection_limit=1&connect_timeout=300ms").await;
     strand(&pool, &gatekeeper).await;
     gatekeeper.set(Mode::Mute);
-    until("the prober hangs", async || gatekeeper.muted() > 0).await;
+    until("the attempt hangs", async || gatekeeper.muted() > 0).await;
     gatekeeper.set(Mode::Pass);
     heals(&pool).await;
 }
@@ -78,7 +78,7 @@ async fn the_connections_that_are_left_serve_everybody() {
     let failed: u32 = join_all(callers).await.into_iter().sum();
     assert!(
         failed <= 4,
-        "at most one each of those whose dial failed: {failed} of 120, {:?}",
+        "at most one each of those whose attempt failed: {failed} of 120, {:?}",
         pool.stats()
     );
     gatekeeper.set(Mode::Pass);

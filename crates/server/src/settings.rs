@@ -31,12 +31,11 @@ pub enum Environment {
     Production,
 }
 
-/// A setting that cannot be read: its name, its value (none of these is a secret) and what is allowed.
+/// A setting that cannot be read: its name and what is allowed, never its value: somebody may have put a secret there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {value:?}; allowed: {allowed}")]
+#[error("{key} cannot be read; allowed: {allowed}")]
 pub struct SettingError {
     key: &'static str,
-    value: String,
     allowed: &'static str,
 }
 
@@ -121,11 +120,7 @@ impl Settings {
         {
             let value = lookup(key).unwrap_or_default().trim().to_owned();
             if !value.is_empty() && read(&mut settings, &value).is_none() {
-                return Err(SettingError {
-                    key,
-                    value,
-                    allowed,
-                });
+                return Err(SettingError { key, allowed });
             }
         }
         Ok(settings)
@@ -205,22 +200,23 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_named_and_shown_with_what_is_allowed() {
+    fn a_bad_value_is_named_but_not_shown() {
         for (key, value) in [
-            ("HOST", "www.example.com"),
-            ("PORT", "http"),
+            ("HOST", "canary.example.com"),
+            ("PORT", "canary"),
             ("PORT", "65536"),
             ("PORT", "-1"),
             ("PORT", "80.5"),
-            ("APP_ENV", "staging"),
-            ("RUST_LOG", "db=loud=x"),
+            ("APP_ENV", "canary"),
+            ("RUST_LOG", "db=canary=x"),
             ("SHUTDOWN_TIMEOUT", "3601"),
-            ("SHUTDOWN_TIMEOUT", "soon"),
-            ("MIGRATE", "maybe"),
+            ("SHUTDOWN_TIMEOUT", "canary"),
+            ("MIGRATE", "canary"),
         ] {
             let text = read(key, value).unwrap_err().to_string();
-            let start = format!("{key} is {value:?}; allowed: ");
-            assert!(text.starts_with(&start), "{text}");
+            assert!(text.starts_with(key), "{text}");
+            assert!(text.contains("allowed: "), "{text}");
+            assert!(!text.contains(value), "{text}");
         }
     }
 

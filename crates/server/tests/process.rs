@@ -42,9 +42,9 @@ fn a_bad_setting_is_one_line_that_names_it() {
     for (settings, named) in [
         (vec![], "DATABASE_URL"),
         (vec![("DATABASE_URL", url)], "connection_limit"),
-        (vec![("PORT", "http")], "PORT"),
-        (vec![("MIGRATE", "maybe")], "MIGRATE"),
-        (vec![("APP_ENV", "staging")], "APP_ENV"),
+        (vec![("PORT", "canary")], "PORT"),
+        (vec![("MIGRATE", "canary")], "MIGRATE"),
+        (vec![("APP_ENV", "canary")], "APP_ENV"),
     ] {
         let line = failed(&folder.clock(&[], &settings).output().unwrap(), 78);
         assert!(line.contains(named), "{line}");
@@ -60,7 +60,7 @@ fn env_file(text: &str) -> Folder {
 
 #[test]
 fn the_env_file_is_read_and_the_environment_wins() {
-    let folder = env_file("MIGRATE=maybe\n");
+    let folder = env_file("MIGRATE=canary\n");
     let line = failed(&folder.clock(&["healthcheck"], &[]).output().unwrap(), 78);
     assert!(line.contains("MIGRATE"), "{line}");
     let port = free_address().port().to_string();

@@ -170,10 +170,10 @@ Prose may say `anything.rs` `at_all`.
             faults_of(&text),
             ["ARCHITECTURE.md names `gone` in pool/acquire.rs, which is not there"]
         );
-        let text = GOOD.replace("| `pool/gate.rs` | `enter`", "| `pool/door.rs` | `enter`");
+        let text = GOOD.replace("| `pool/gate.rs` | `enter`", "| `pool/gone.rs` | `enter`");
         assert_eq!(
             faults_of(&text),
-            ["ARCHITECTURE.md names pool/door.rs, which is not there"]
+            ["ARCHITECTURE.md names pool/gone.rs, which is not there"]
         );
         let text = GOOD.replace("10. `pool/gate.rs` `enter`", "10. `pool/gate.rs` `gone`");
         assert_eq!(

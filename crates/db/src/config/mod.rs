@@ -62,7 +62,15 @@ pub struct Config {
 
 impl Config {
     /// Reads `DATABASE_URL` from the environment, or from the file that `DATABASE_URL_FILE` names, where Docker and
-    /// Kubernetes put secrets. A password that the server refuses is looked up there again before the next attempt.
+    /// Kubernetes put secrets. A password that the server does not accept is read there again before the next attempt.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), db::ConfigError> {
+    /// let mut config = db::Config::from_env()?;
+    /// config.min_connections = 2; // every setting can be changed before the pool is made
+    /// let pool = db::Pool::new(config);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// When it is missing or not valid; see [`Config::parse`].
@@ -74,6 +82,19 @@ impl Config {
     }
 
     /// Reads `postgres://user:password@host:port/database?parameter=value&…`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), db::ConfigError> {
+    /// let config = db::Config::parse("postgres://app@db.example/shop?connection_limit=5&pool_timeout=500ms")?;
+    /// assert_eq!(config.connection_limit, 5);
+    /// assert_eq!(config.pool_timeout, Some(Duration::from_millis(500)));
+    /// assert_eq!(config.connect_timeout, Some(Duration::from_secs(5)), "the default");
+    ///
+    /// let error = db::Config::parse("postgres://app@db.example/shop?conection_limit=5").expect_err("a typo");
+    /// assert!(error.to_string().contains("did you mean `connection_limit`?"));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// An unknown parameter or a bad value: the error names the key, what it takes and, for an unknown one, the

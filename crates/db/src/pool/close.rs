@@ -24,7 +24,7 @@ pub struct Closed {
     pub idle: u32,
     /// Connections that were in use and came back in time.
     pub finished: u32,
-    /// Connections still in use at the deadline. Unless a pooler stands between, the server was told to end them.
+    /// Connections still in use at the deadline. Unless there is a pooler in between, the server was told to end them.
     pub cut: u32,
 }
 

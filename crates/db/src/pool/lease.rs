@@ -43,7 +43,8 @@ pub(crate) enum Condition {
 
 /// A connection of the pool in one caller's hands. Dropping it gives it back.
 ///
-/// `&mut Lease` works wherever sqlx takes an executor.
+/// `&mut Lease` works wherever sqlx takes an executor. What a statement may leave on the session (a setting, a lock, a
+/// listener, an open transaction) is undone before the next caller gets the connection.
 pub struct Lease {
     /// Taken out only when the lease ends.
     held: Option<(Connection, Permit)>,
@@ -66,7 +67,7 @@ pub(crate) struct InTransaction {
     /// Whether that was a conflict with another transaction, so that running it again may help.
     pub(crate) conflict: bool,
     changed: bool,
-    /// Begun so on purpose: a refused write says nothing about the server.
+    /// Begun so on purpose: an error about a write says nothing about the server.
     read_only: bool,
 }
 
@@ -85,6 +86,15 @@ impl Lease {
     /// sqlx's own connection, for what executors cannot do, such as `COPY` or `LISTEN`.
     ///
     /// Nobody can know what was done to it, so it is closed afterwards instead of reused.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+    /// let mut lease = pool.acquire().await?;
+    /// let mut copy = lease.raw().copy_in_raw("copy customer (name) from stdin").await?;
+    /// copy.send("Ada\nGrace\n".as_bytes()).await?;
+    /// copy.finish().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn raw(&mut self) -> &mut PgConnection {
         self.condition = self.condition.max(Condition::Raw);
         self.connection()

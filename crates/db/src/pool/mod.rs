@@ -121,6 +121,13 @@ impl Pool {
 
     /// Changes `connection_limit` while the pool runs; 0 counts as 1. What is in use stays; connections over a smaller
     /// limit close when they come back.
+    ///
+    /// ```
+    /// # fn example(pool: &db::Pool) {
+    /// pool.resize(20);
+    /// assert_eq!(pool.stats().limit, 20);
+    /// # }
+    /// ```
     pub fn resize(&self, limit: u32) {
         self.0.permits.resize(limit.max(1));
         closing::close_excess(&self.0);
@@ -148,12 +155,32 @@ impl Pool {
 
     /// Hands the numbers to the `metrics` facade. Call it right before each scrape.
     ///
-    /// Histograms go to the recorder that was installed when the pool was made: install yours first.
+    /// Histograms go to the recorder that was installed when the pool was made: install yours first. Names are in
+    /// `docs/operations.md`; times are in seconds.
+    ///
+    /// ```
+    /// # fn example(pool: &db::Pool, render: impl Fn() -> String) -> String {
+    /// pool.publish();
+    /// render() // for instance that of metrics-exporter-prometheus
+    /// # }
+    /// ```
     pub fn publish(&self) {
         self.stats().publish();
     }
 
     /// One round trip that a full pool cannot delay, within 1 s or `connect_timeout` if that is shorter: for readiness.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &db::Pool) -> u16 {
+    /// match pool.check().await {
+    ///     Ok(()) => 200,
+    ///     Err(error) => {
+    ///         eprintln!("not ready: {error}");
+    ///         503
+    ///     }
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Why the database cannot be used: [`Error::NoAnswer`] when the time is over, [`Error::Connect`] or

@@ -8,7 +8,7 @@ use db::Pool;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// How long a connection waits at [`Mode::Slow`]: longer than the prober's shortest patience, which is half a second.
+/// How long a connection waits at [`Mode::Slow`]: longer than the shortest patience of an attempt to reconnect, which is half a second.
 const SLOW: Duration = Duration::from_millis(700);
 
 /// What a new connection meets.
@@ -18,7 +18,7 @@ pub(crate) enum Mode {
     Pass,
     /// The server's answer when it has no room: 53300.
     Full,
-    /// A closed door.
+    /// A closed port.
     Refuse,
     /// The server, after a while.
     Slow,

@@ -21,7 +21,7 @@ pub(crate) fn pool_at(url: &str, parameters: &str) -> Pool {
     Pool::new(Config::parse(&format!("{url}{separator}{parameters}")).expect("a valid URL"))
 }
 
-/// What an error says that has to be the dial's, not a pool timeout.
+/// What an error says that has to be about connecting, not a pool timeout.
 pub(crate) fn connect_error(error: Error) -> String {
     match error {
         Error::Connect(error) => error.to_string(),

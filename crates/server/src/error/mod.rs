@@ -109,7 +109,7 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// Gives the constraints of the database their answers: a rule stands in the schema, its wording in the service.
+/// Gives the constraints of the database their answers: the rule is in the schema, its wording in the service.
 pub trait ResultExt<T> {
     /// If a constraint was violated for whose name there is an answer, the error is that answer.
     ///
@@ -152,7 +152,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// The answer, with what the log shall say of it.
+/// The answer, with what the log says of it.
 pub(crate) fn with_cause(answer: impl IntoResponse, cause: String) -> Response {
     let mut response = answer.into_response();
     response.extensions_mut().insert(Cause(cause));

@@ -46,7 +46,7 @@ struct Inner {
     phase: watch::Sender<Phase>,
     pool: db::Pool,
     migrator: &'static Migrator,
-    /// The last check and its outcome; the lock lets one probe ask while the others wait for its answer.
+    /// The last check and its outcome; the lock lets one caller ask while the others wait for its answer.
     checked: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
@@ -129,7 +129,7 @@ impl Readiness {
     }
 
     async fn ask_database(&self) -> Result<(), String> {
-        // Both at once: a probe has no more time than the pool's own check takes.
+        // Both at once: a check has no more time than the pool's own check takes.
         let (answers, lacks_migrations) =
             tokio::join!(self.0.pool.check(), self.lacks_migrations());
         answers.map_err(|error| chain(&error))?;

@@ -19,7 +19,7 @@ pub(crate) async fn request(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = known_method(request.method());
     let uri = request.uri().clone();
-    // Paths that no route knows are one series together: a scanner shall not make thousands.
+    // Paths that no route knows are one series together: a scanner must not make thousands.
     let route = request
         .extensions()
         .get::<MatchedPath>()

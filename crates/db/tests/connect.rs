@@ -108,11 +108,11 @@ async fn a_pool_heals_when_the_database_comes() {
     let failed = pool.stats().connect_failed;
     assert!(
         failed < 30,
-        "one prober with growing pauses, not {failed} dials"
+        "one task with growing pauses, not {failed} attempts"
     );
     let text = pool.check().await.expect_err("not ready").to_string();
     assert!(text.contains("Can't reach database server"), "{text}");
-    // sqlx's own pool dials after 10, 30, 70 … 1270, 2550 and 5110 ms.
+    // sqlx's own pool tries after 10, 30, 70 … 1270, 2550 and 5110 ms.
     tokio::time::sleep(Duration::from_millis(2600).saturating_sub(down.elapsed())).await;
     server.start().expect("a start");
     let up = Instant::now();
@@ -265,7 +265,7 @@ async fn a_rotated_password_fails_no_request() {
     let url = std::fs::read_to_string(&file).expect("a URL");
     let (head, rest) = url.split_once("://postgres:").expect("a user");
     let password = rest.split('@').next().expect("a password").to_owned();
-    // A lifetime of nothing, so that new connections are dialled all the time.
+    // A lifetime of nothing, so that new connections are opened all the time.
     std::fs::write(
         &file,
         format!("{url}?connection_limit=4&max_connection_lifetime=1ms"),
@@ -280,7 +280,7 @@ async fn a_rotated_password_fails_no_request() {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 let mut lease = pool.acquire().await?;
                 lease.fetch_one("select 1").await?;
-                // Raw, so that it is not reused and the next one has to be dialled.
+                // Raw, so that it is not reused and the next one has to be opened.
                 lease.raw();
                 served += 1;
             }

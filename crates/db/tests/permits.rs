@@ -38,7 +38,7 @@ macro_rules! impatient {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_who_give_up_cost_no_connections() {
     let (server, url) = (local_postgres::shared(), local_postgres::database());
-    // A dial takes 30 ms or so, as with TLS over a network.
+    // Connecting takes 30 ms or so, as with TLS over a network.
     let proxy = Proxy::start(server.port(), Duration::from_millis(5)).await;
     let url = proxy.url(&url, server.port());
 
@@ -80,7 +80,7 @@ async fn a_full_pool_says_who_holds_it() {
         "Timed out fetching a new connection from the connection pool",
         "connection limit: 2",
         "2 in use, 0 idle",
-        "tests/gate.rs:",
+        "tests/permits.rs:",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
