@@ -3,6 +3,7 @@
 use crate::session_effect::{after_comments, is_one_of, words};
 
 /// Whether it only reads, as far as its text can prove: running it again changes nothing. Anything unusual says no.
+/// What a view, an operator, a policy or a computed column calls is not in the text.
 pub(crate) fn only_reads(sql: &str) -> bool {
     const CHANGES: &[&str] = &["for", "into", "insert", "update", "delete", "merge", "call"];
     let sql = after_comments(sql);
@@ -17,6 +18,14 @@ pub(crate) fn only_reads(sql: &str) -> bool {
     let Some(text) = without_strings(sql) else {
         return false;
     };
+    // `(…).name` may call a function of that name.
+    if text
+        .split(')')
+        .skip(1)
+        .any(|rest| rest.trim_start().starts_with('.'))
+    {
+        return false;
+    }
     let mut words = words(&text);
     let is_select = words
         .next()
@@ -110,6 +119,8 @@ mod tests {
             "select 'a",
             "select größe()",
             "table t",
+            "select ('s'::regclass) .nextval",
+            "-- a\rinsert into t\nselect 1",
         ] {
             assert!(!only_reads(sql), "{sql}");
         }

@@ -53,6 +53,8 @@ const LASTING: &[&str] = &[
     "pg_advisory_lock_shared",
     "pg_try_advisory_lock",
     "pg_try_advisory_lock_shared",
+    // An update of this view is a SET.
+    "pg_settings",
 ];
 /// What comes before `temp` where it makes a table that ends with the session.
 const MAKES: &[&str] = &["into", "create", "replace", "local", "global"];
@@ -75,10 +77,15 @@ impl SessionEffect {
                 false => Self::None,
             };
         }
+        let rest = sql.get(first.len()..).unwrap_or_default().trim_start();
+        let ends = rest
+            .get(second.len()..)
+            .unwrap_or_default()
+            .starts_with(char::is_whitespace);
         let scoped = SCOPED.iter().any(|(word, then)| {
-            first.eq_ignore_ascii_case(word) && (then.is_empty() || is_one_of(second, then))
+            first.eq_ignore_ascii_case(word) && (then.is_empty() || ends && is_one_of(second, then))
         });
-        match scoped {
+        match scoped && !has_comment(sql) {
             true => Self::Transaction,
             false => Self::Session,
         }
@@ -88,6 +95,7 @@ impl SessionEffect {
 /// Whether it calls a function, or makes a table, that stays with the session.
 fn is_lasting(sql: &str) -> bool {
     let mut before = "";
+    let hidden = has_comment(sql);
     words(sql).any(|word| {
         let temporary = match word.len() {
             4 => word.eq_ignore_ascii_case("temp"),
@@ -96,10 +104,29 @@ fn is_lasting(sql: &str) -> bool {
             10.. => return is_one_of(word, LASTING),
             _ => false,
         };
-        let makes = temporary && is_one_of(std::mem::replace(&mut before, word), MAKES);
+        let makes = temporary && (hidden || is_one_of(before, MAKES));
         before = word;
         makes
     })
+}
+
+/// Whether words of a comment may be taken for words of the statement.
+fn has_comment(sql: &str) -> bool {
+    sql.contains("--") || sql.contains("/*")
+}
+
+/// Whether it begins or ends a transaction.
+pub(crate) fn controls_transaction(sql: &str) -> bool {
+    const ALWAYS: &[&str] = &["begin", "start", "commit", "end", "abort", "rollback"];
+    let sql = after_comments(sql);
+    let mut words = words(sql);
+    let (first, second) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    match is_one_of(first, ALWAYS) {
+        true => SessionEffect::of(sql, true) != SessionEffect::Transaction,
+        false => {
+            first.eq_ignore_ascii_case("prepare") && second.eq_ignore_ascii_case("transaction")
+        }
+    }
 }
 
 /// Its words in order.
@@ -117,7 +144,7 @@ pub(crate) fn after_comments(sql: &str) -> &str {
     let mut sql = sql.trim_start();
     loop {
         let rest = if let Some(line) = sql.strip_prefix("--") {
-            line.split_once('\n').map_or("", |(_, rest)| rest)
+            line.split_once(['\n', '\r']).map_or("", |(_, rest)| rest)
         } else if let Some(block) = sql.strip_prefix("/*") {
             match block.split_once("*/") {
                 // Comments nest in PostgreSQL; then nothing is known.
@@ -151,6 +178,12 @@ mod tests {
             "create local temp table t ()",
             "create table pg_temp.t ()",
             "explain analyze create temp table t as select 1",
+            "create /* scratch */ temp table t ()",
+            "set /* local */ a.b = 1",
+            "set local.x = 1",
+            "rollback -- to be safe",
+            "update pg_settings set setting = '1' where name = 'a.b'",
+            "-- a\rset a.b = 1\n",
             "listen a",
             "set a.b = 1",
             "begin",

@@ -9,7 +9,7 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 
 use crate::error::{Error, is_broken, is_conflict};
-use crate::pool::{Lease, Pool};
+use crate::pool::{InTransaction, Lease, Pool};
 use crate::session_effect::SessionEffect;
 
 /// How a transaction runs. The default is the server's: READ COMMITTED, read and write.
@@ -74,6 +74,9 @@ impl Transaction {
             PgTransactionManager::begin(connection, Some(begin)).await
         })
         .await?;
+        if let Some(state) = &mut lease.transaction {
+            state.depth = 1;
+        }
         Ok(Self { lease })
     }
 
@@ -97,8 +100,9 @@ impl Transaction {
         Savepoint::start(&mut self.lease).await
     }
 
-    /// Makes everything permanent. `Ok` means that the server has committed this transaction, whatever was done on
-    /// [`raw`](Lease::raw).
+    /// Makes everything permanent. `Ok` means that the server has committed this transaction, whatever was begun,
+    /// ended or left open on [`raw`](Lease::raw). Only one thing cannot be told from outside: that it was ended there and
+    /// another one was begun in its place.
     ///
     /// # Errors
     /// [`Error::TransactionFailed`] when a statement in it had failed, which PostgreSQL answers with a silent
@@ -119,7 +123,8 @@ impl Transaction {
                 return Err(Error::TransactionFailed(failed.unwrap_or_else(ended)));
             }
         }
-        match control(&mut self.lease, commit_all).await {
+        let commit = async |connection: &mut PgConnection| commit_to(connection, 0).await;
+        match control(&mut self.lease, commit).await {
             Ok(()) => {
                 self.lease.leave_transaction();
                 Ok(())
@@ -135,22 +140,30 @@ impl Transaction {
     /// # Errors
     /// When the connection breaks; then the server rolls back by itself.
     pub async fn rollback(mut self) -> Result<(), Error> {
-        control(&mut self.lease, roll_back_all).await?;
-        self.lease.leave_transaction();
+        let known = self.lease.verify_depth().is_ok();
+        control(&mut self.lease, async |connection| {
+            roll_back_to(connection, 0).await
+        })
+        .await?;
+        // Otherwise sqlx has a rollback that is not sent yet: the connection is recycled first.
+        if known {
+            self.lease.leave_transaction();
+        }
         Ok(())
     }
 }
 
-/// Commits as deep as sqlx knows: savepoints that were left open on the raw connection, then the transaction.
-async fn commit_all(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    while PgTransactionManager::get_transaction_depth(connection) > 0 {
+/// Commits until sqlx is only so deep in transactions: first what was left open inside, on the raw connection.
+async fn commit_to(connection: &mut PgConnection, depth: usize) -> Result<(), sqlx::Error> {
+    while PgTransactionManager::get_transaction_depth(connection) > depth {
         PgTransactionManager::commit(connection).await?;
     }
     Ok(())
 }
 
-async fn roll_back_all(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    while PgTransactionManager::get_transaction_depth(connection) > 0 {
+/// Rolls back until sqlx is only so deep in transactions.
+async fn roll_back_to(connection: &mut PgConnection, depth: usize) -> Result<(), sqlx::Error> {
+    while PgTransactionManager::get_transaction_depth(connection) > depth {
         PgTransactionManager::rollback(connection).await?;
     }
     Ok(())
@@ -162,23 +175,27 @@ async fn roll_back_all(connection: &mut PgConnection) -> Result<(), sqlx::Error>
 #[derive(Debug)]
 pub struct Savepoint<'t> {
     lease: &'t mut Lease,
-    /// Whether the outer transaction had failed before.
-    failed: Option<String>,
+    /// How the transaction was before, and is again when this is undone.
+    before: InTransaction,
     open: bool,
 }
 
 impl<'t> Savepoint<'t> {
     async fn start(lease: &'t mut Lease) -> Result<Self, Error> {
         lease.verify_depth()?;
-        let failed = lease.failure();
+        let before = lease.transaction.clone().unwrap_or_default();
         control(lease, async |connection| {
             PgTransactionManager::begin(connection, None).await
         })
         .await?;
+        if let Some(state) = &mut lease.transaction {
+            state.depth = before.depth + 1;
+        }
+        let open = true;
         Ok(Self {
             lease,
-            failed,
-            open: true,
+            before,
+            open,
         })
     }
 
@@ -195,8 +212,16 @@ impl<'t> Savepoint<'t> {
     /// # Errors
     /// Those of any statement; when one since [`Transaction::begin`] had failed, that it must be rolled back.
     pub async fn commit(mut self) -> Result<(), Error> {
-        control(self.lease, PgTransactionManager::commit).await?;
+        self.lease.verify_depth()?;
+        let depth = self.before.depth;
+        control(self.lease, async |connection| {
+            commit_to(connection, depth).await
+        })
+        .await?;
         self.open = false;
+        if let Some(state) = &mut self.lease.transaction {
+            state.depth = depth;
+        }
         Ok(())
     }
 
@@ -205,10 +230,23 @@ impl<'t> Savepoint<'t> {
     /// # Errors
     /// When the connection breaks; then the server rolls back everything.
     pub async fn rollback(mut self) -> Result<(), Error> {
-        control(self.lease, PgTransactionManager::rollback).await?;
+        let depth = self.before.depth;
+        control(self.lease, async |connection| {
+            roll_back_to(connection, depth).await
+        })
+        .await?;
         self.open = false;
-        self.lease.restore_failure(self.failed.take());
-        Ok(())
+        self.restore(false);
+        self.lease.verify_depth()
+    }
+
+    fn restore(&mut self, doubtful: bool) {
+        if let Some(state) = &mut self.lease.transaction {
+            let changed = state.changed;
+            *state = std::mem::take(&mut self.before);
+            state.changed |= changed;
+            state.doubtful |= doubtful;
+        }
     }
 }
 
@@ -216,8 +254,11 @@ impl Drop for Savepoint<'_> {
     fn drop(&mut self) {
         if self.open {
             // Only written down here; it is sent before the next statement.
-            PgTransactionManager::start_rollback(self.lease.connection());
-            self.lease.restore_failure(self.failed.take());
+            let connection = self.lease.connection();
+            while PgTransactionManager::get_transaction_depth(connection) > self.before.depth {
+                PgTransactionManager::start_rollback(connection);
+            }
+            self.restore(true);
         }
     }
 }

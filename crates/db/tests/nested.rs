@@ -64,11 +64,11 @@ async fn a_commit_of_a_transaction_that_was_ended_on_the_raw_connection_is_an_er
         assert_eq!(rows(&pool).await.len(), usize::from(stored), "{ending}");
     }
     let mut transaction = pool.begin().await.expect("begun");
-    (&mut *transaction)
-        .execute("rollback")
-        .await
-        .expect("ended");
-    transaction.commit().await.expect_err("it was rolled back");
+    for sql in ["rollback", "commit and chain", "-- x\n end", "begin"] {
+        let error = (&mut *transaction).execute(sql).await.expect_err(sql);
+        assert!(error.to_string().contains("not by SQL"), "{error}");
+    }
+    transaction.commit().await.expect("nothing was sent");
     settled(&pool).await;
 }
 
@@ -206,5 +206,68 @@ async fn the_next_caller_begins_a_transaction_and_not_a_savepoint() {
         .expect("stored");
     next.commit().await.expect("committed");
     assert_eq!(rows(&pool).await, [1, 3]);
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_savepoint_whose_commit_was_given_up_does_not_make_a_commit_lie() {
+    let pool = table("connection_limit=2").await;
+    for polls in 1..4 {
+        let mut transaction = pool.begin().await.expect("begun");
+        (&mut *transaction)
+            .execute("insert into t values (1)")
+            .await
+            .expect("stored");
+        let inner = transaction.begin().await.expect("a savepoint");
+        let _ = support::dropped_after(polls, inner.commit()).await;
+        let committed = transaction.commit().await;
+        let stored = rows(&pool).await.len();
+        assert_eq!(stored, usize::from(committed.is_ok()), "{committed:?}");
+        pool.execute("truncate t").await.expect("emptied");
+    }
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn an_inner_begin_that_fails_does_not_make_a_savepoint_commit_the_whole() {
+    let pool = table("connection_limit=1").await;
+    let mut transaction = pool.begin().await.expect("begun");
+    let mut outer = transaction.begin().await.expect("a savepoint");
+    (&mut *outer)
+        .execute("insert into t values (1)")
+        .await
+        .expect("stored");
+    (&mut *outer)
+        .execute("select 1 / 0")
+        .await
+        .expect_err("an error");
+    outer.begin().await.map(drop).expect_err("it has failed");
+    let error = outer.commit().await.expect_err("it was undone");
+    assert!(matches!(error, Error::TransactionFailed(_)), "{error:?}");
+    transaction.rollback().await.expect("rolled back");
+    assert_eq!(rows(&pool).await.len(), 0);
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_rollback_after_a_failed_begin_leaves_no_transaction_to_the_next_caller() {
+    let pool = table("connection_limit=1").await;
+    for _ in 0..10 {
+        let mut transaction = pool.begin().await.expect("begun");
+        (&mut *transaction)
+            .execute("select 1 / 0")
+            .await
+            .expect_err("an error");
+        transaction
+            .begin()
+            .await
+            .map(drop)
+            .expect_err("it has failed");
+        transaction.rollback().await.expect("rolled back");
+        pool.execute("insert into t values (1)")
+            .await
+            .expect("in no transaction of another's");
+    }
+    assert_eq!(rows(&pool).await.len(), 10);
     settled(&pool).await;
 }

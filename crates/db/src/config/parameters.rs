@@ -1,120 +1,39 @@
 //! The URL's parameters: which there are, and what is wrong with one, said without its value.
 
-/// Each parameter of the URL with its default and what it means, as the settings table of the README prints them.
-pub const PARAMETERS: &[(&str, &str, &str)] = &[
-    (
-        "connection_limit",
-        "10",
-        "connections open at most, 1 to 10,000",
-    ),
-    (
-        "pool_timeout",
-        "20",
-        "seconds a caller waits for a free connection",
-    ),
-    (
-        "connect_timeout",
-        "5",
-        "seconds a new connection may take to open",
-    ),
-    (
-        "socket_timeout",
-        "6",
-        "seconds a statement may take, enforced by the client",
-    ),
-    (
-        "min_connections",
-        "0",
-        "connections kept open ahead of need",
-    ),
-    (
-        "queue_limit",
-        "20 × connection_limit",
-        "callers that may wait; more are turned away at once",
-    ),
-    (
-        "max_connection_lifetime",
-        "1800",
-        "seconds until a connection is replaced, ± 10 %",
-    ),
-    (
-        "max_idle_connection_lifetime",
-        "300",
-        "seconds until an idle connection is closed",
-    ),
-    (
-        "leak_threshold",
-        "30",
-        "seconds a connection may be held before that is reported",
-    ),
-    (
-        "slow_statement_threshold",
-        "1",
-        "seconds after which a statement is logged",
-    ),
-    (
-        "statement_timeout",
-        "5000",
-        "milliseconds a statement may take, enforced by the server",
-    ),
-    (
-        "lock_timeout",
-        "2000",
-        "milliseconds a statement waits for a lock, enforced by the server",
-    ),
-    (
-        "idle_in_transaction_session_timeout",
-        "10000",
-        "milliseconds a transaction may pause, enforced by the server",
-    ),
-    (
-        "statement_cache_size",
-        "100",
-        "prepared statements kept for each connection",
-    ),
-    (
-        "pgbouncer",
-        "false",
-        "`true` behind PgBouncer (1.21 or later) in transaction mode",
-    ),
-    (
-        "schema",
-        "the role's search_path",
-        "schema that unqualified names refer to",
-    ),
-    ("application_name", "none", "name shown in pg_stat_activity"),
-    (
-        "sslmode",
-        "prefer",
-        "disable, allow, prefer, require, verify-ca or verify-full",
-    ),
-    (
-        "sslaccept",
-        "accept_invalid_certs",
-        "`strict` checks the server's certificate and name",
-    ),
-    (
-        "sslrootcert",
-        "none",
-        "file of the authority that signed the server's certificate",
-    ),
-    (
-        "sslcert",
-        "none",
-        "the same, as Prisma names it; with sslkey: the client's certificate",
-    ),
-    ("sslkey", "none", "file of the client certificate's key"),
-    (
-        "host",
-        "the URL's host",
-        "overrides it; a folder for a unix socket",
-    ),
-    (
-        "options",
-        "none",
-        "settings for each session: `-c name=value …`",
-    ),
-];
+/// Writes the table below, a row on each line.
+macro_rules! table {
+    ($($key:literal, $default:literal, $meaning:literal;)*) => {
+        /// Each parameter of the URL with its default and what it means, as the settings table of the README prints them.
+        pub const PARAMETERS: &[(&str, &str, &str)] = &[$(($key, $default, $meaning)),*];
+    };
+}
+
+table! {
+    "connection_limit", "10", "connections open at most, 1 to 10,000";
+    "pool_timeout", "20", "seconds a caller waits for a free connection";
+    "connect_timeout", "5", "seconds a new connection may take to open";
+    "socket_timeout", "6", "seconds a statement may take, enforced by the client";
+    "min_connections", "0", "connections kept open ahead of need";
+    "queue_limit", "20 × connection_limit", "callers that may wait; more are turned away at once";
+    "max_connection_lifetime", "1800", "seconds until a connection is replaced, ± 10 %";
+    "max_idle_connection_lifetime", "300", "seconds until an idle connection is closed";
+    "leak_threshold", "30", "seconds a connection may be held before that is reported";
+    "slow_statement_threshold", "1", "seconds after which a statement is logged";
+    "statement_timeout", "5000", "milliseconds a statement may take, enforced by the server";
+    "lock_timeout", "2000", "milliseconds a statement waits for a lock, enforced by the server";
+    "idle_in_transaction_session_timeout", "10000", "milliseconds a transaction may pause, enforced by the server";
+    "statement_cache_size", "100", "prepared statements kept for each connection";
+    "pgbouncer", "false", "`true` behind PgBouncer (1.21 or later) in transaction mode";
+    "schema", "the role's search_path", "schema that unqualified names refer to";
+    "application_name", "none", "name shown in pg_stat_activity";
+    "sslmode", "prefer", "disable, allow, prefer, require, verify-ca or verify-full";
+    "sslaccept", "accept_invalid_certs", "`strict` checks the server's certificate and name";
+    "sslrootcert", "none", "file of the authority that signed the server's certificate";
+    "sslcert", "none", "the same, as Prisma names it; with sslkey: the client's certificate";
+    "sslkey", "none", "file of the client certificate's key";
+    "host", "the URL's host", "overrides it; a folder for a unix socket";
+    "options", "none", "settings for each session: `-c name=value …`";
+}
 
 /// Understood so that the error can say what to do instead, or accepted where they change nothing.
 pub(crate) const TOLERATED: &[&str] = &[

@@ -20,11 +20,12 @@ const PING_TIMEOUT: Duration = Duration::from_millis(250);
 
 pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease, Error> {
     let explicit = matches!(origin, Origin::Code(_));
-    let since = take_permit(pool, &origin).await?;
+    let (since, queued) = take_permit(pool, &origin).await?;
     let mut permit = Permit {
         pool: pool.clone(),
         holder: None,
         used: None,
+        late: None,
     };
     loop {
         let taken = pool.state().take(&origin, since);
@@ -33,7 +34,8 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
             None => wait_for_connection(pool, &origin).await?,
         };
         permit.holder = Some(taken.holder);
-        if let Some(nested) = taken.nested {
+        // Whoever waited in the queue has been told before.
+        if let Some(nested) = taken.nested.filter(|_| !queued) {
             report_nesting(pool, &origin, nested);
         }
         let idle = since.saturating_duration_since(taken.connection.idle_since);
@@ -47,14 +49,15 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
     }
 }
 
-/// Takes a permit, which dropping a [`Permit`] gives back. Says when it was there.
-async fn take_permit(pool: &Shared, origin: &Origin) -> Result<Instant, Error> {
+/// Takes a permit, which dropping a [`Permit`] gives back. Says when it was there, and whether the
+/// caller had to queue.
+async fn take_permit(pool: &Shared, origin: &Origin) -> Result<(Instant, bool), Error> {
     let since = Instant::now();
     match pool.permits.semaphore.try_acquire() {
         Ok(permit) => {
             permit.forget();
             pool.metrics.wait_time.record(Duration::ZERO);
-            return Ok(since);
+            return Ok((since, false));
         }
         Err(TryAcquireError::Closed) => return Err(Error::Closed),
         Err(TryAcquireError::NoPermits) => {}
@@ -64,7 +67,7 @@ async fn take_permit(pool: &Shared, origin: &Origin) -> Result<Instant, Error> {
     if let Some(nested) = nested {
         report_nesting(pool, origin, nested);
     }
-    queue(pool, since).await
+    Ok((queue(pool, since).await?, true))
 }
 
 /// Waits in the queue. The time is recorded also for those who wait in vain.

@@ -204,7 +204,14 @@ struct Reconnecting(Weak<Shared>);
 impl Drop for Reconnecting {
     fn drop(&mut self) {
         if let Some(pool) = self.0.upgrade() {
-            pool.state().reconnecting = false;
+            let mut state = pool.state();
+            state.reconnecting = false;
+            // Whoever failed meanwhile has left it to this task: let the next caller try.
+            if state.outage().is_some() {
+                state.failures = None;
+            }
+            drop(state);
+            pool.available.notify_waiters();
         }
     }
 }

@@ -60,13 +60,17 @@ pub struct Lease {
 }
 
 /// What has happened in a transaction so far.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct InTransaction {
     /// What the first statement that failed said: the server will not commit.
     pub(crate) failed: Option<String>,
     /// Whether that was a conflict with another transaction, so that running it again may help.
     pub(crate) conflict: bool,
-    changed: bool,
+    pub(crate) changed: bool,
+    /// How deep it is begun: 1, and 1 more for each savepoint.
+    pub(crate) depth: usize,
+    /// Something was given up half-way, so only the server knows whether it can still commit.
+    pub(crate) doubtful: bool,
     /// Begun so on purpose: an error about a write says nothing about the server.
     read_only: bool,
 }
@@ -195,26 +199,18 @@ impl Lease {
         self.transaction.as_ref()?.failed.clone()
     }
 
-    /// What had failed before a savepoint, now that all since is undone.
-    pub(crate) fn restore_failure(&mut self, failed: Option<String>) {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.failed = failed;
-        }
-    }
-
     /// Whether the server may have ended the transaction already.
     pub(crate) fn is_transaction_doubtful(&self) -> bool {
         let state = self.transaction.as_ref();
         self.condition >= Condition::Raw
-            || state.is_some_and(|transaction| transaction.failed.is_some() || transaction.changed)
+            || state.is_none_or(|state| state.failed.is_some() || state.changed || state.doubtful)
     }
 
-    /// An error if a transaction was begun here and sqlx knows that it has ended: what comes now would not be in it.
+    /// An error if sqlx is less deep in transactions than was begun here: what comes now would not be in the same one.
     pub(crate) fn verify_depth(&mut self) -> Result<(), Error> {
-        if self.transaction.is_some()
-            && PgTransactionManager::get_transaction_depth(self.connection()) == 0
-        {
-            let why = "it was ended on the raw connection, or by a savepoint given up half-way";
+        let begun = self.transaction.as_ref().map_or(0, |state| state.depth);
+        if PgTransactionManager::get_transaction_depth(self.connection()) < begun {
+            let why = "it was ended on the raw connection, or by a savepoint that could not begin";
             return Err(Error::TransactionFailed(why.to_owned()));
         }
         Ok(())

@@ -34,7 +34,7 @@ pub use crate::pool::lease::Lease;
 
 pub(crate) use crate::pool::acquire::acquire;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
-pub(crate) use crate::pool::lease::Condition;
+pub(crate) use crate::pool::lease::{Condition, InTransaction};
 pub(crate) use crate::pool::state::Shared;
 
 /// Longest time a readiness check may take; `connect_timeout` where that is shorter.

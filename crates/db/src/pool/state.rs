@@ -228,6 +228,8 @@ pub(crate) struct Permit {
     pub(crate) pool: Arc<Shared>,
     pub(crate) holder: Option<usize>,
     pub(crate) used: Option<Duration>,
+    /// Who held the connection, if the log has named them. Logged again outside the lock.
+    pub(crate) late: Option<String>,
 }
 
 impl Permit {
@@ -253,10 +255,7 @@ impl Permit {
         let held = now - holder.since;
         self.used = Some(held);
         if holder.reported {
-            tracing::info!(
-                "a connection reported as held too long came back after {held:.1?} from {}",
-                holder.describe()
-            );
+            self.late = Some(holder.describe());
         }
     }
 }
@@ -269,6 +268,11 @@ impl Drop for Permit {
         }
         if let Some(used) = self.used {
             self.pool.metrics.use_time.record(used);
+            if let Some(holder) = &self.late {
+                tracing::info!(
+                    "a connection reported as held too long came back after {used:.1?} from {holder}"
+                );
+            }
         }
         // One that was held for an hour must not turn the next burst away.
         let longest = self.pool.config.pool_timeout.unwrap_or(Duration::MAX);

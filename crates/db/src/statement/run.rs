@@ -14,7 +14,7 @@ use crate::error::{Error, is_broken, is_stale_plan, was_idle};
 use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
 use crate::pool::{Condition, Lease, Origin, Pool, Shared, acquire, on_one_line};
-use crate::session_effect::SessionEffect;
+use crate::session_effect::{SessionEffect, controls_transaction};
 
 pub(crate) type Step = Either<PgQueryResult, PgRow>;
 
@@ -146,11 +146,12 @@ pub(crate) async fn run(
     each: &mut (impl FnMut(Step) + Send),
 ) -> Result<(), sqlx::Error> {
     if lease.transaction.is_some() {
-        lease.verify_depth()?;
+        verify(lease, statement)?;
     }
     let mut timer = Timer::start(pool, &statement.sql);
-    // Inside a transaction the failure has ended it already; outside, nothing has happened yet.
-    let mut second_time = lease.transaction.is_some();
+    // Inside a transaction the failure has ended it already. Text without arguments may be several statements, of which
+    // some have run.
+    let mut second_time = lease.transaction.is_some() || statement.arguments.is_none();
     loop {
         let after = lease.started(&statement.sql, statement.effect);
         let rows = async {
@@ -181,6 +182,16 @@ pub(crate) async fn run(
     }
 }
 
+/// Nothing is sent in a transaction that has ended, or that would end it behind its back.
+fn verify(lease: &mut Lease, statement: &Statement) -> Result<(), sqlx::Error> {
+    lease.verify_depth()?;
+    if lease.transaction.is_some() && controls_transaction(statement.sql.as_str()) {
+        let instead = "a transaction is begun and ended by begin, commit and rollback of `Transaction`, not by SQL";
+        return Err(sqlx::Error::InvalidArgument(instead.to_owned()));
+    }
+    Ok(())
+}
+
 /// The caller has waited for `socket_timeout`. The lease stays marked: the statement is cancelled and the connection
 /// made clean.
 fn overdue(lease: &mut Lease, timer: &mut Timer) -> sqlx::Error {
@@ -193,7 +204,9 @@ fn overdue(lease: &mut Lease, timer: &mut Timer) -> sqlx::Error {
 
 /// Makes the server and sqlx forget their prepared statements, after a table changed under them.
 async fn forget_statements(lease: &mut Lease, after: Condition) -> Result<(), sqlx::Error> {
-    let result = lease.connection().clear_cached_statements().await;
+    let limit = lease.pool().config.socket_timeout.unwrap_or(Duration::MAX);
+    let forgotten = timeout(limit, lease.connection().clear_cached_statements()).await;
+    let result = forgotten.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
     lease.ended(after, result.as_ref().copied());
     result
 }
@@ -241,7 +254,7 @@ pub(crate) fn stream<'e>(
         let mut again = true;
         while std::mem::take(&mut again) {
             let lease = source.lease(&statement.sql).await?;
-            lease.verify_depth()?;
+            verify(lease, &statement)?;
             let mut timer = Timer::start(lease.pool(), &statement.sql);
             let after = lease.started(&statement.sql, statement.effect);
             let result = {
@@ -266,7 +279,8 @@ pub(crate) fn stream<'e>(
             timer.outcome = Outcome::Ok;
             if let Err(error) = result {
                 timer.failed(&error);
-                let stale = is_stale_plan(&error) && lease.transaction.is_none();
+                let single = lease.transaction.is_none() && statement.arguments.is_some();
+                let stale = is_stale_plan(&error) && single;
                 let untouched = timer.rows == 0;
                 if untouched && stale && !std::mem::replace(&mut prepared_anew, true) {
                     forget_statements(lease, after).await?;
