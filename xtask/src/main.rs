@@ -1,5 +1,7 @@
 //! The developer's commands: `cargo dev` and `cargo xtask …`.
 
+#![warn(clippy::too_many_lines)]
+
 mod database;
 mod dev;
 mod given;

@@ -19,7 +19,7 @@
 //! `connection_limit` permits in the order of the callers, the state of the connections, and a [lease](Lease) that gives
 //! back only what is clean.
 
-#![warn(clippy::unwrap_used, clippy::expect_used)]
+#![warn(clippy::too_many_lines, clippy::unwrap_used, clippy::expect_used)]
 
 mod config;
 mod connect_error;

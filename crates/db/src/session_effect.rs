@@ -196,6 +196,10 @@ mod tests {
                 "{sql}"
             );
         }
+    }
+
+    #[test]
+    fn what_leaves_nothing_or_ends_with_its_transaction_is_seen_in_its_text() {
         for sql in [
             "select config, lock, temp from settings_config",
             "select pg_advisory_xact_lock(1)",

@@ -21,6 +21,8 @@
 //! }
 //! ```
 
+#![warn(clippy::too_many_lines)]
+
 mod cli;
 mod error;
 mod health;

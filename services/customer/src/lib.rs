@@ -1,5 +1,7 @@
 //! The customer service: who makes reservations.
 
+#![warn(clippy::too_many_lines)]
+
 mod customer;
 
 use axum::Router;

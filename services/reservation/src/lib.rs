@@ -1,5 +1,7 @@
 //! The reservation service: what is booked, by whom and when.
 
+#![warn(clippy::too_many_lines)]
+
 mod reservation;
 mod timestamp;
 

@@ -1,5 +1,7 @@
 //! Puts sample data into the database that `DATABASE_URL` names, if it has no customers yet.
 
+#![warn(clippy::too_many_lines)]
+
 use std::error::Error;
 use std::process::ExitCode;
 

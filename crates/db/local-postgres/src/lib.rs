@@ -8,6 +8,8 @@
 //!
 //! Unix only. Everything is read from the installation; no variable of the environment that begins with `PG` has any effect.
 
+#![warn(clippy::too_many_lines)]
+
 mod account;
 mod cluster;
 mod error;
