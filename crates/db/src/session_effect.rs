@@ -95,7 +95,6 @@ impl SessionEffect {
 /// Whether it calls a function, or makes a table, that stays with the session.
 fn is_lasting(sql: &str) -> bool {
     let mut before = "";
-    let hidden = has_comment(sql);
     words(sql).any(|word| {
         let temporary = match word.len() {
             4 => word.eq_ignore_ascii_case("temp"),
@@ -104,7 +103,7 @@ fn is_lasting(sql: &str) -> bool {
             10.. => return is_one_of(word, LASTING),
             _ => false,
         };
-        let makes = temporary && (hidden || is_one_of(before, MAKES));
+        let makes = temporary && (is_one_of(before, MAKES) || has_comment(sql));
         before = word;
         makes
     })
@@ -131,8 +130,9 @@ pub(crate) fn controls_transaction(sql: &str) -> bool {
 
 /// Its words in order.
 pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
-    let word = |c: char| c.is_alphanumeric() || c == '_' || !c.is_ascii();
-    sql.split(move |c| !word(c)).filter(|word| !word.is_empty())
+    // What is not ASCII belongs to a word: this runs for every statement, and need not know more.
+    let between = |c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && c != '_';
+    sql.split(between).filter(|word| !word.is_empty())
 }
 
 pub(crate) fn is_one_of(word: &str, names: &[&str]) -> bool {
