@@ -2,7 +2,7 @@
 
 mod support;
 
-use db::{Error, Pool};
+use db::{Error, Lease, Pool};
 use sqlx::{Connection, Executor};
 use support::{pool, settled};
 
@@ -10,6 +10,15 @@ async fn table(parameters: &str) -> Pool {
     let pool = pool(parameters);
     pool.execute("create table t (n int)").await.expect("made");
     pool
+}
+
+async fn store(lease: &mut Lease, n: i32) {
+    let insert = sqlx::query("insert into t values ($1)").bind(n);
+    insert.execute(lease).await.expect("stored");
+}
+
+async fn fail(lease: &mut Lease) {
+    lease.execute("select 1 / 0").await.expect_err("an error");
 }
 
 async fn rows(pool: &Pool) -> Vec<i32> {
@@ -23,20 +32,14 @@ async fn rows(pool: &Pool) -> Vec<i32> {
 async fn a_commit_after_a_nested_rollback_on_the_raw_connection_stores_the_rest() {
     let pool = table("connection_limit=2").await;
     let mut transaction = pool.begin().await.expect("begun");
-    (&mut *transaction)
-        .execute("insert into t values (1)")
-        .await
-        .expect("stored");
+    store(&mut transaction, 1).await;
     let mut inner = transaction.raw().begin().await.expect("a savepoint");
     inner
         .execute("insert into t values (2)")
         .await
         .expect("stored");
     inner.rollback().await.expect("rolled back");
-    (&mut *transaction)
-        .execute("insert into t values (3)")
-        .await
-        .expect("stored");
+    store(&mut transaction, 3).await;
     let committed = transaction.commit().await;
     assert_eq!(
         (committed.is_ok(), rows(&pool).await),
@@ -51,10 +54,7 @@ async fn a_commit_of_a_transaction_that_was_ended_on_the_raw_connection_is_an_er
     let pool = table("connection_limit=2").await;
     for (ending, stored) in [("rollback", false), ("commit", true)] {
         let mut transaction = pool.begin().await.expect("begun");
-        (&mut *transaction)
-            .execute("insert into t values (1)")
-            .await
-            .expect("stored");
+        store(&mut transaction, 1).await;
         transaction.raw().execute(ending).await.expect("ended");
         let error = transaction
             .commit()
@@ -91,35 +91,17 @@ async fn a_savepoint_that_was_left_open_on_the_raw_connection_is_committed_too()
 async fn the_inner_transaction_goes_and_the_outer_one_stays() {
     let pool = table("connection_limit=2").await;
     let mut transaction = pool.begin().await.expect("begun");
-    (&mut *transaction)
-        .execute("insert into t values (1)")
-        .await
-        .expect("stored");
+    store(&mut transaction, 1).await;
     {
         let mut dropped = transaction.begin().await.expect("a savepoint");
-        (&mut *dropped)
-            .execute("insert into t values (2)")
-            .await
-            .expect("stored");
-        (&mut *dropped)
-            .execute("select 1 / 0")
-            .await
-            .expect_err("an error");
+        store(&mut dropped, 2).await;
+        fail(&mut dropped).await;
     }
     let mut kept = transaction.begin().await.expect("a savepoint");
-    (&mut *kept)
-        .execute("insert into t values (3)")
-        .await
-        .expect("stored");
+    store(&mut kept, 3).await;
     let mut undone = kept.begin().await.expect("a savepoint in it");
-    (&mut *undone)
-        .execute("insert into t values (4)")
-        .await
-        .expect("stored");
-    (&mut *undone)
-        .execute("select 1 / 0")
-        .await
-        .expect_err("an error");
+    store(&mut undone, 4).await;
+    fail(&mut undone).await;
     undone.rollback().await.expect("rolled back");
     kept.commit().await.expect("left to the outer one");
     transaction.commit().await.expect("committed");
@@ -132,10 +114,7 @@ async fn a_failure_inside_a_savepoint_that_is_not_rolled_back_fails_the_commit()
     let pool = table("connection_limit=2").await;
     let mut transaction = pool.begin().await.expect("begun");
     let mut inner = transaction.begin().await.expect("a savepoint");
-    (&mut *inner)
-        .execute("select 1 / 0")
-        .await
-        .expect_err("an error");
+    fail(&mut inner).await;
     inner.commit().await.expect_err("it has failed");
     let error = transaction.commit().await.map(drop);
     assert!(
@@ -150,10 +129,7 @@ async fn a_begin_given_up_inside_a_transaction_lets_nothing_be_stored_outside_it
     let pool = table("connection_limit=2").await;
     for polls in 1..4 {
         let mut transaction = pool.begin().await.expect("begun");
-        (&mut *transaction)
-            .execute("insert into t values (1)")
-            .await
-            .expect("stored");
+        store(&mut transaction, 1).await;
         if support::dropped_after(polls, transaction.begin())
             .await
             .is_some()
@@ -180,10 +156,7 @@ async fn the_next_caller_begins_a_transaction_and_not_a_savepoint() {
     drop(inner);
     drop(transaction);
     let mut next = pool.begin().await.expect("begun");
-    (&mut *next)
-        .execute("insert into t values (1)")
-        .await
-        .expect("stored");
+    store(&mut next, 1).await;
     let depth: bool = sqlx::query_scalar("select pg_current_xact_id_if_assigned() is not null")
         .fetch_one(&mut *next)
         .await
@@ -200,10 +173,7 @@ async fn the_next_caller_begins_a_transaction_and_not_a_savepoint() {
         .expect("stored");
     drop(lease);
     let mut next = pool.begin().await.expect("begun");
-    (&mut *next)
-        .execute("insert into t values (3)")
-        .await
-        .expect("stored");
+    store(&mut next, 3).await;
     next.commit().await.expect("committed");
     assert_eq!(rows(&pool).await, [1, 3]);
     settled(&pool).await;
@@ -214,10 +184,7 @@ async fn a_savepoint_whose_commit_was_given_up_does_not_make_a_commit_lie() {
     let pool = table("connection_limit=2").await;
     for polls in 1..4 {
         let mut transaction = pool.begin().await.expect("begun");
-        (&mut *transaction)
-            .execute("insert into t values (1)")
-            .await
-            .expect("stored");
+        store(&mut transaction, 1).await;
         let inner = transaction.begin().await.expect("a savepoint");
         let _ = support::dropped_after(polls, inner.commit()).await;
         let committed = transaction.commit().await;
@@ -233,14 +200,8 @@ async fn an_inner_begin_that_fails_does_not_make_a_savepoint_commit_the_whole() 
     let pool = table("connection_limit=1").await;
     let mut transaction = pool.begin().await.expect("begun");
     let mut outer = transaction.begin().await.expect("a savepoint");
-    (&mut *outer)
-        .execute("insert into t values (1)")
-        .await
-        .expect("stored");
-    (&mut *outer)
-        .execute("select 1 / 0")
-        .await
-        .expect_err("an error");
+    store(&mut outer, 1).await;
+    fail(&mut outer).await;
     outer.begin().await.map(drop).expect_err("it has failed");
     let error = outer.commit().await.expect_err("it was undone");
     assert!(matches!(error, Error::TransactionFailed(_)), "{error:?}");
@@ -254,10 +215,7 @@ async fn a_rollback_after_a_failed_begin_leaves_no_transaction_to_the_next_calle
     let pool = table("connection_limit=1").await;
     for _ in 0..10 {
         let mut transaction = pool.begin().await.expect("begun");
-        (&mut *transaction)
-            .execute("select 1 / 0")
-            .await
-            .expect_err("an error");
+        fail(&mut transaction).await;
         transaction
             .begin()
             .await
