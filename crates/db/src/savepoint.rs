@@ -9,7 +9,7 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::pool::{InTransaction, Lease};
+use crate::pool::{InTransaction, Lease, roll_back_to};
 use crate::session_effect::SessionEffect;
 
 /// Sends one of the transaction's own statements, which leave no mark of their own on the session.
@@ -40,18 +40,8 @@ pub(crate) async fn commit_to(
     Ok(())
 }
 
-/// Rolls back until sqlx is only so deep in transactions.
-pub(crate) async fn roll_back_to(
-    connection: &mut PgConnection,
-    depth: usize,
-) -> Result<(), sqlx::Error> {
-    while PgTransactionManager::get_transaction_depth(connection) > depth {
-        PgTransactionManager::rollback(connection).await?;
-    }
-    Ok(())
-}
-
-/// A transaction inside another one, from [`Transaction::begin`](crate::Transaction::begin). Dropping it undoes what was done since.
+/// A transaction inside another one, from [`Transaction::begin`](crate::Transaction::begin). Dropping it undoes what was
+/// done since.
 ///
 /// `&mut *savepoint` is an sqlx executor.
 #[derive(Debug)]
@@ -92,7 +82,7 @@ impl<'t> Savepoint<'t> {
     /// Leaves what was done to the outer transaction, which commits it or not.
     ///
     /// # Errors
-    /// Those of any statement; when one since [`Transaction::begin`](crate::Transaction::begin) had failed, that it must be rolled back.
+    /// Those of any statement; when one in it had failed, that it must be rolled back.
     pub async fn commit(mut self) -> Result<(), Error> {
         self.lease.verify_depth()?;
         let depth = self.before.depth;
@@ -107,7 +97,7 @@ impl<'t> Savepoint<'t> {
         Ok(())
     }
 
-    /// Undoes what was done since [`Transaction::begin`](crate::Transaction::begin). The outer transaction goes on, also after a failed statement.
+    /// Undoes what was done in it. The outer transaction goes on, also after a failed statement.
     ///
     /// # Errors
     /// When the connection breaks; then the server rolls back everything.

@@ -8,8 +8,8 @@ use sqlx::{Executor, PgConnection, SqlStr};
 use sqlx_core::transaction::TransactionManager;
 
 use crate::error::{Error, is_broken, is_conflict};
-use crate::pool::{Lease, Pool};
-use crate::savepoint::{Savepoint, commit_to, control, roll_back_to};
+use crate::pool::{Lease, Pool, roll_back_to};
+use crate::savepoint::{Savepoint, commit_to, control};
 
 /// How a transaction runs. The default is the server's: READ COMMITTED, read and write.
 #[derive(Clone, Copy, Debug, Default)]

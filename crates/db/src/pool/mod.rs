@@ -35,6 +35,9 @@ pub use crate::pool::lease::Lease;
 pub(crate) use crate::pool::acquire::acquire;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
 pub(crate) use crate::pool::lease::{Condition, InTransaction};
+pub(crate) use crate::pool::recycle::roll_back_to;
+#[cfg(test)]
+pub(crate) use crate::pool::state::LOCKS;
 pub(crate) use crate::pool::state::Shared;
 
 /// Longest time a readiness check may take; `connect_timeout` where that is shorter.

@@ -44,7 +44,7 @@ pub(crate) async fn recycle(
             Undo::Transaction if PgTransactionManager::get_transaction_depth(inner) == 0 => {
                 inner.execute("rollback").await.map(drop)?;
             }
-            Undo::Transaction => roll_back(inner).await?,
+            Undo::Transaction => roll_back_to(inner, 0).await?,
             Undo::Session => reset(inner).await?,
         }
         // Otherwise sqlx would take the next BEGIN for a savepoint.
@@ -81,9 +81,12 @@ async fn read_answers(connection: &mut PgConnection) -> Result<(), sqlx::Error> 
     }
 }
 
-/// Rolls back as deep as sqlx knows, so that what it knows agrees with the server.
-async fn roll_back(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    while PgTransactionManager::get_transaction_depth(connection) > 0 {
+/// Rolls back until sqlx is only so deep in transactions, so that what it knows agrees with the server.
+pub(crate) async fn roll_back_to(
+    connection: &mut PgConnection,
+    depth: usize,
+) -> Result<(), sqlx::Error> {
+    while PgTransactionManager::get_transaction_depth(connection) > depth {
         PgTransactionManager::rollback(connection).await?;
     }
     Ok(())
@@ -91,7 +94,7 @@ async fn roll_back(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 
 /// Makes the session as it was when it was opened.
 async fn reset(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    roll_back(connection).await?;
+    roll_back_to(connection, 0).await?;
     // Before the server forgets the prepared statements, so that sqlx does.
     let discarded = match connection.clear_cached_statements().await {
         Ok(()) => connection.execute("discard all").await.map(drop),

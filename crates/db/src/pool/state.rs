@@ -17,6 +17,12 @@ use crate::metrics::{Metrics, Stats};
 use crate::pool::holder::{Holder, Origin};
 use crate::pool::permits::Permits;
 
+#[cfg(test)]
+thread_local! {
+    /// How often this thread has taken the lock of a pool.
+    pub(crate) static LOCKS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
 /// What all clones of a pool, its leases and its background tasks share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -53,7 +59,7 @@ impl Shared {
     /// Takes the pool's one lock. Nothing waits or calls out while it is held.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         #[cfg(test)]
-        crate::statement::way::LOCKS.with(|locks| locks.set(locks.get() + 1));
+        LOCKS.set(LOCKS.get() + 1);
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -185,7 +185,7 @@ pub(crate) async fn run(
 /// Nothing is sent in a transaction that has ended, or that would end it behind its back.
 fn verify(lease: &mut Lease, statement: &Statement) -> Result<(), sqlx::Error> {
     lease.verify_depth()?;
-    if lease.transaction.is_some() && controls_transaction(statement.sql.as_str()) {
+    if controls_transaction(statement.sql.as_str()) {
         let instead = "a transaction is begun and ended by begin, commit and rollback of `Transaction`, not by SQL";
         return Err(sqlx::Error::InvalidArgument(instead.to_owned()));
     }
@@ -254,7 +254,9 @@ pub(crate) fn stream<'e>(
         let mut again = true;
         while std::mem::take(&mut again) {
             let lease = source.lease(&statement.sql).await?;
-            verify(lease, &statement)?;
+            if lease.transaction.is_some() {
+                verify(lease, &statement)?;
+            }
             let mut timer = Timer::start(lease.pool(), &statement.sql);
             let after = lease.started(&statement.sql, statement.effect);
             let result = {

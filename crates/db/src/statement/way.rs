@@ -1,19 +1,17 @@
 //! A test of how short the way of a statement is: its real stack where sqlx sends it, against ARCHITECTURE.md.
 
 use std::backtrace::Backtrace;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use crate::config::Config;
-use crate::pool::Pool;
+use crate::pool::{LOCKS, Pool};
 
 /// Most functions of ours, and files, that a statement on the pool may pass.
 const FUNCTIONS: usize = 25;
 const FILES: usize = 7;
 
 thread_local! {
-    /// How often this thread has taken the lock of a pool.
-    pub(crate) static LOCKS: Cell<u32> = const { Cell::new(0) };
     static STACKS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
