@@ -61,7 +61,7 @@ pub async fn serve(
     ));
     let name = service.name;
     if let Ok(address) = listener.local_addr() {
-        tracing::info!("{name} listens on http://{address}");
+        tracing::info!(%address, "{name} listens on http://{address}");
     }
 
     let limit = settings.shutdown_timeout;

@@ -23,10 +23,13 @@ pub(crate) fn shutdown() -> io::Result<impl Future<Output = ()>> {
 
 async fn watch(mut interrupt: Signal, mut terminate: Signal, first: oneshot::Sender<()>) {
     let (name, _) = next(&mut interrupt, &mut terminate).await;
-    tracing::info!("{name}: stopping; a second signal ends the process at once");
+    tracing::info!(
+        signal = name,
+        "{name}: stopping; a second signal ends the process at once"
+    );
     let _ = first.send(());
     let (name, number) = next(&mut interrupt, &mut terminate).await;
-    tracing::warn!("{name} again: ending at once");
+    tracing::warn!(signal = name, "{name} again: ending at once");
     std::process::exit(128 + number);
 }
 
