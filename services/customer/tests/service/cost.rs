@@ -12,8 +12,7 @@ async fn explained(connection: &mut PgConnection, sql: &str, id: &str, rows: i32
         .execute(&mut *connection)
         .await
         .unwrap();
-    let explain =
-        format!("explain (analyze, buffers, format json) execute list (null, '{id}', {rows})");
+    let explain = format!("explain (analyze, buffers, format json) execute list ('{id}', {rows})");
     let mut plan = Value::Null;
     // Twice: the first reads into the cache what the second finds there.
     for _ in 0..2 {
