@@ -4,22 +4,16 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::error::Error;
 use crate::health::{self, Readiness};
 use crate::http::accept::{self, Stopped};
-use crate::http::middleware;
+use crate::http::middleware::Around;
 use crate::settings::Settings;
 use crate::{metrics, startup};
-
-/// The largest body a request may have, in bytes; more is a 413.
-const BODY_LIMIT: usize = 64 * 1024;
 
 /// What the pool gets to close its connections when the requests have used up the time.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -91,7 +85,7 @@ fn app(service: Service, pool: &db::Pool, readiness: &Readiness) -> Router {
         .merge(health::routes(readiness.clone()))
         .merge(metrics::routes(pool.clone()))
         .fallback(async || Error::NotFound)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(from_fn(middleware::request))
+        .layer(Around)
+        // Nothing is left for axum to build at each request.
+        .with_state(())
 }

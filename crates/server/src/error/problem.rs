@@ -78,13 +78,15 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Turns what axum answers by itself (wrong method, rejected extractors) into a problem; other headers, `Allow` among
-/// them, stay.
+/// Whether it is an error that axum answers by itself: a wrong method, a rejected extractor.
+pub(crate) fn is_lacking(response: &Response) -> bool {
+    let status = response.status();
+    (status.is_client_error() || status.is_server_error()) && !speaks_for_itself(response)
+}
+
+/// Turns what axum answers by itself into a problem; other headers, `Allow` among them, stay.
 pub(crate) async fn rewrite(response: Response) -> Response {
     let status = response.status();
-    if !(status.is_client_error() || status.is_server_error()) || speaks_for_itself(&response) {
-        return response;
-    }
     let (mut parts, body) = response.into_parts();
     let problem = match to_bytes(body, LONGEST_DETAIL)
         .await

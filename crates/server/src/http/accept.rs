@@ -7,21 +7,19 @@
 //! clients may have sent a request. So first no handshake may begin, then what waits is accepted, and only then the
 //! listener closes.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
 use axum::response::Response;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -165,13 +163,12 @@ async fn serve_connection(
     drain: &mut watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    let spoken = Arc::new(AtomicBool::new(false));
-    let service = service_fn({
-        let (spoken, drain) = (Arc::clone(&spoken), drain.clone());
-        move |request| {
-            spoken.store(true, Ordering::Relaxed);
-            respond(app.clone(), request, drain.clone())
-        }
+    // Each connection has its own: clones of what all share, made for every request, would slow the others down.
+    let (spoken, draining) = (&AtomicBool::new(false), &drain.clone());
+    let app = RefCell::new(app);
+    let service = service_fn(move |request| {
+        spoken.store(true, Ordering::Relaxed);
+        respond(app.borrow_mut().call(request), draining)
     });
     let mut builder = http1::Builder::new();
     builder
@@ -199,12 +196,12 @@ async fn serve_connection(
 }
 
 async fn respond(
-    mut app: Router,
-    request: Request<Incoming>,
-    drain: watch::Receiver<bool>,
+    answer: impl Future<Output = Result<Response, Infallible>>,
+    draining: &watch::Receiver<bool>,
 ) -> Result<Response, Infallible> {
-    let mut response = app.call(request).await?;
-    if *drain.borrow() {
+    let mut response = answer.await?;
+    // It is sent once: when the service begins to drain.
+    if draining.has_changed().unwrap_or(true) {
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));

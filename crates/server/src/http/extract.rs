@@ -1,11 +1,11 @@
 //! Extractors that answer with an [`Error`] what they cannot read: axum's own answer in plain text.
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -87,10 +87,14 @@ fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
-            Err(error) => Error::internal(error).into_response(),
+        let mut body = Vec::with_capacity(1024);
+        if let Err(error) = serde_json::to_writer(&mut body, &self.0) {
+            return Error::internal(error).into_response();
         }
+        let mut response = Response::new(Body::from(body));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        response
     }
 }
 
@@ -164,8 +168,6 @@ fn field_error(path: &str, text: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     #[derive(Debug, Deserialize)]

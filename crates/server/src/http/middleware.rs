@@ -1,80 +1,123 @@
 //! What is done around every request: it is counted, timed, logged if it fails, and its error gets its body.
 
-use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use axum::extract::{MatchedPath, Request};
-use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::Next;
+use axum::body::HttpBody as _;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use metrics::{Gauge, gauge, histogram};
+use futures_util::FutureExt as _;
+use tower_layer::Layer;
+use tower_service::Service;
 
 use crate::error::problem::{self, Problem};
 use crate::error::{self, Cause};
-use crate::metrics::{ACTIVE_REQUESTS, REQUEST_DURATION};
+use crate::metrics::requests::{self, Active};
 
-/// Counts, times and logs a request, and turns axum's own rejections into problems.
-pub(crate) async fn request(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = known_method(request.method());
-    let uri = request.uri().clone();
-    // Paths that no route knows are one series together: a scanner must not make thousands.
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
-    let active = Active::begin(method);
+/// The largest body a request may have, in bytes; more is a 413.
+const BODY_LIMIT: usize = 64 * 1024;
 
-    let response = problem::rewrite(next.run(request).await).await;
+/// Puts everything around a route, as one layer: axum boxes and clones each layer again for every request.
+#[derive(Clone, Copy)]
+pub(crate) struct Around;
 
-    drop(active);
-    let elapsed = started.elapsed();
-    let status = response.status();
-    histogram!(
-        REQUEST_DURATION,
-        "http.request.method" => method,
-        "http.route" => route,
-        "http.response.status_code" => status.as_str().to_owned()
-    )
-    .record(elapsed);
-    tracing::debug!(
-        method,
-        path = uri.path(),
-        status = status.as_u16(),
-        ?elapsed,
-        "{method} {uri}: {status}"
-    );
-    if status.is_server_error() {
-        log_failure(method, &uri, &response);
-    }
-    response
-}
+impl<S> Layer<S> for Around {
+    type Service = Guarded<S>;
 
-/// A request that waits for its answer; also one whose client gives up is counted down.
-struct Active(Gauge);
-
-impl Active {
-    fn begin(method: &'static str) -> Self {
-        let gauge = gauge!(ACTIVE_REQUESTS, "http.request.method" => method);
-        gauge.increment(1.0);
-        Self(gauge)
+    fn layer(&self, route: S) -> Guarded<S> {
+        Guarded(route)
     }
 }
 
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
+/// A route that is counted, timed and logged, has a limit for bodies, and answers whatever happens with a problem.
+#[derive(Clone)]
+pub(crate) struct Guarded<S>(S);
+
+impl<S> Service<Request> for Guarded<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let exchange = Exchange::begin(&request);
+        if !request.body().is_end_stream() {
+            DefaultBodyLimit::max(BODY_LIMIT).apply(&mut request);
+        }
+        let answer = AssertUnwindSafe(self.0.call(request)).catch_unwind();
+        Box::pin(async move {
+            let mut response = match answer.await {
+                Ok(Ok(response)) => response,
+                // The panic itself has been logged by the panic hook, with its place.
+                Err(_) => panicked(),
+            };
+            if problem::is_lacking(&response) {
+                response = problem::rewrite(response).await;
+            }
+            exchange.end(&response);
+            Ok(response)
+        })
     }
 }
 
-/// The methods of RFC 9110 and PATCH; clients can invent others, which are one label together.
-fn known_method(method: &Method) -> &'static str {
-    let known = "GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT";
-    let mut known = known.split(' ');
-    known
-        .find(|known| *known == method.as_str())
-        .unwrap_or("_OTHER")
+fn panicked() -> Response {
+    let problem = Problem::of(StatusCode::INTERNAL_SERVER_ERROR);
+    error::with_cause(problem, "the handler panicked".to_owned())
+}
+
+/// A request, from its head to the head of its answer.
+struct Exchange {
+    active: Active,
+    uri: Uri,
+    route: Option<MatchedPath>,
+    started: Instant,
+}
+
+impl Exchange {
+    fn begin(request: &Request) -> Self {
+        Self {
+            active: Active::begin(request.method()),
+            uri: request.uri().clone(),
+            route: request.extensions().get().cloned(),
+            started: Instant::now(),
+        }
+    }
+
+    fn end(self, response: &Response) {
+        let Self {
+            active,
+            uri,
+            route,
+            started,
+        } = self;
+        let (method, status, elapsed) = (active.method(), response.status(), started.elapsed());
+        drop(active);
+        // Paths that no route knows are one series together: a scanner must not make thousands.
+        let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+        requests::record(method, route, status, elapsed);
+        tracing::debug!(
+            method,
+            path = uri.path(),
+            status = status.as_u16(),
+            ?elapsed,
+            "{method} {uri}: {status}"
+        );
+        if status.is_server_error() {
+            log_failure(method, &uri, response);
+        }
+    }
 }
 
 /// Logs the cause of a 5xx, here and nowhere else. They come by the thousand: of each status, one a second is logged.
@@ -108,10 +151,4 @@ fn one_a_second(status: u16) -> Option<u64> {
         return None;
     }
     Some(unlogged.swap(0, Ordering::Relaxed))
-}
-
-/// The answer of a handler that panicked; the panic itself has been logged by the panic hook, with its place.
-pub(crate) fn panicked(_: Box<dyn Any + Send>) -> Response {
-    let problem = Problem::of(StatusCode::INTERNAL_SERVER_ERROR);
-    error::with_cause(problem, "the handler panicked".to_owned())
 }

@@ -1,6 +1,7 @@
 //! `/metrics` for Prometheus and `/metrics/json` for everyone else: two views of one text.
 
 mod json;
+pub(crate) mod requests;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,9 +15,9 @@ use metrics::{Unit, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Seconds from the arrival of a request's head to the head of its answer.
-pub(crate) const REQUEST_DURATION: &str = "http.server.request.duration";
+const REQUEST_DURATION: &str = "http.server.request.duration";
 /// Requests that wait for their answer.
-pub(crate) const ACTIVE_REQUESTS: &str = "http.server.active_requests";
+const ACTIVE_REQUESTS: &str = "http.server.active_requests";
 
 /// Upper bounds in seconds: OpenTelemetry's, and two below for a service that answers in a millisecond.
 const REQUEST_BUCKETS: [f64; 16] = [

@@ -1,0 +1,84 @@
+//! What is counted of every request. The handles are kept: to look one up by its labels takes several allocations.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use metrics::{Gauge, Histogram, gauge, histogram};
+
+use crate::metrics::{ACTIVE_REQUESTS, REQUEST_DURATION, install_metrics};
+
+/// The methods of RFC 9110 and PATCH; clients can invent others, which are one label together.
+const METHODS: [&str; 10] = [
+    "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "_OTHER",
+];
+
+/// A request that waits for its answer; also one whose client gives up is counted down.
+pub(crate) struct Active {
+    gauge: &'static Gauge,
+    method: &'static str,
+}
+
+impl Active {
+    pub(crate) fn begin(method: &Method) -> Self {
+        static GAUGES: [OnceLock<Gauge>; METHODS.len()] =
+            [const { OnceLock::new() }; METHODS.len()];
+        let index = METHODS.iter().position(|known| method == *known);
+        let index = index.unwrap_or(METHODS.len() - 1);
+        let method = METHODS[index];
+        let gauge = GAUGES[index].get_or_init(|| {
+            install_metrics();
+            gauge!(ACTIVE_REQUESTS, "http.request.method" => method)
+        });
+        gauge.increment(1.0);
+        Self { gauge, method }
+    }
+
+    /// The label of its method.
+    pub(crate) fn method(&self) -> &'static str {
+        self.method
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.gauge.decrement(1.0);
+    }
+}
+
+/// Of one route, the histogram of each method and status.
+type OfRoute = Vec<(&'static str, StatusCode, Histogram)>;
+
+thread_local! {
+    // For each thread, because they would wait for each other's lock.
+    static HISTOGRAMS: RefCell<HashMap<String, OfRoute>> = RefCell::default();
+}
+
+/// Records how long a request waited for the head of its answer.
+pub(crate) fn record(method: &'static str, route: &str, status: StatusCode, elapsed: Duration) {
+    HISTOGRAMS.with_borrow_mut(|routes| {
+        if let Some(kept) = routes.get(route)
+            && let Some((.., histogram)) = kept
+                .iter()
+                .find(|kept| (kept.0, kept.1) == (method, status))
+        {
+            return histogram.record(elapsed);
+        }
+        let histogram = look_up(method, route, status);
+        histogram.record(elapsed);
+        let kept = routes.entry(route.to_owned()).or_default();
+        kept.push((method, status, histogram));
+    });
+}
+
+fn look_up(method: &'static str, route: &str, status: StatusCode) -> Histogram {
+    install_metrics();
+    histogram!(
+        REQUEST_DURATION,
+        "http.request.method" => method,
+        "http.route" => route.to_owned(),
+        "http.response.status_code" => status.as_str().to_owned()
+    )
+}
