@@ -1,5 +1,9 @@
 //! What a statement may leave behind on its session, judged by its text before it is sent.
 
+use std::cell::RefCell;
+
+use sqlx::SqlStr;
+
 /// What a statement leaves behind on its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionEffect {
@@ -59,7 +63,38 @@ const LASTING: &[&str] = &[
 /// What comes before `temp` where it makes a table that ends with the session.
 const MAKES: &[&str] = &["into", "create", "replace", "local", "global"];
 
+/// Longer texts are rarely run twice, and are not kept.
+const KEPT_LENGTH: usize = 4096;
+
+/// A text that was judged, whether it may be several statements, and the judgement.
+type Judged = Option<(SqlStr, bool, SessionEffect)>;
+
+thread_local! {
+    /// Each at the place that its address gives. Those of a service are few, and the same ever after.
+    static JUDGED: RefCell<[Judged; 64]> = const { RefCell::new([const { None }; 64]) };
+}
+
 impl SessionEffect {
+    /// [`SessionEffect::of`], which is found out once for a text that stays where it is.
+    pub(crate) fn of_text(sql: &SqlStr, several_possible: bool) -> Self {
+        let text = sql.as_str();
+        let place = (text.as_ptr() as usize >> 4) % 64;
+        JUDGED.with_borrow_mut(|judged| {
+            // While a text is kept, no other can be at its address.
+            if let Some((kept, several, effect)) = &judged[place]
+                && std::ptr::eq(kept.as_str(), text)
+                && *several == several_possible
+            {
+                return *effect;
+            }
+            let effect = Self::of(text, several_possible);
+            if text.len() <= KEPT_LENGTH {
+                judged[place] = Some((sql.clone(), several_possible, effect));
+            }
+            effect
+        })
+    }
+
     /// Judged by its words. Without arguments it may be several statements; then nothing is known about it.
     pub(crate) fn of(sql: &str, several_possible: bool) -> Self {
         let mut sql = sql.trim_start();

@@ -11,12 +11,13 @@ use tokio::time::timeout;
 use crate::error::Error;
 use crate::pool::{Lease, Origin, Pool, acquire};
 use crate::session_effect::SessionEffect;
-use crate::statement::run::{Source, Statement, Step, run, run_on_pool, stream};
+use crate::statement::rows::Rows;
+use crate::statement::run::{Statement, Step, Wanted, run, run_on_pool};
 
 // Only `fetch_many`, `fetch_optional`, `prepare_with` and `describe` are required. `execute` is written out because the
 // trait's own version passes its result through two boxed streams more.
 
-impl<'p> Executor<'p> for &Pool {
+impl<'p> Executor<'p> for &'p Pool {
     type Database = Postgres;
 
     fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<PgQueryResult, sqlx::Error>>
@@ -24,10 +25,10 @@ impl<'p> Executor<'p> for &Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let (pool, statement) = (self.clone(), Statement::new(query));
+        let statement = Statement::new(query, Wanted::Count);
         Box::pin(async move {
             let mut result = PgQueryResult::default();
-            run_on_pool(&pool, statement?, |step| result.extend(step.left())).await?;
+            run_on_pool(self, &statement?, |step| add(&mut result, step)).await?;
             Ok(result)
         })
     }
@@ -37,7 +38,10 @@ impl<'p> Executor<'p> for &Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        stream(Source::Pool(self.clone(), None), Statement::new(query))
+        let statement = Statement::new(query, Wanted::Rows);
+        Box::pin(Rows::of(|each| async move {
+            run_on_pool(self, &statement?, each).await
+        }))
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(
@@ -48,12 +52,11 @@ impl<'p> Executor<'p> for &Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let (pool, statement) = (self.clone(), Statement::new(query));
+        let statement = Statement::new(query, Wanted::Row);
         Box::pin(async move {
-            let mut first = None;
-            let each = |step: Step| first = first.take().or(step.right());
-            run_on_pool(&pool, statement?, each).await?;
-            Ok(first)
+            let mut row = None;
+            run_on_pool(self, &statement?, |step| keep(&mut row, step)).await?;
+            Ok(row)
         })
     }
 
@@ -99,13 +102,11 @@ impl<'c> Executor<'c> for &'c mut Lease {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let statement = Statement::new(query);
+        let statement = Statement::new(query, Wanted::Count);
         Box::pin(async move {
             let mut result = PgQueryResult::default();
-            run(self.pool(), self, &statement?, &mut |step: Step| {
-                result.extend(step.left())
-            })
-            .await?;
+            let mut each = |step| add(&mut result, step);
+            run(&self.pool(), self, &statement?, &mut each).await?;
             Ok(result)
         })
     }
@@ -115,7 +116,10 @@ impl<'c> Executor<'c> for &'c mut Lease {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        stream(Source::Lease(self), Statement::new(query))
+        let statement = Statement::new(query, Wanted::Rows);
+        Box::pin(Rows::of(|mut each| async move {
+            run(&self.pool(), self, &statement?, &mut each).await
+        }))
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(
@@ -126,12 +130,12 @@ impl<'c> Executor<'c> for &'c mut Lease {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let statement = Statement::new(query);
+        let statement = Statement::new(query, Wanted::Row);
         Box::pin(async move {
-            let mut first = None;
-            let mut each = |step: Step| first = first.take().or(step.right());
-            run(self.pool(), self, &statement?, &mut each).await?;
-            Ok(first)
+            let mut row = None;
+            let mut each = |step| keep(&mut row, step);
+            run(&self.pool(), self, &statement?, &mut each).await?;
+            Ok(row)
         })
     }
 
@@ -152,6 +156,18 @@ impl<'c> Executor<'c> for &'c mut Lease {
     {
         self.raw().describe(sql)
     }
+}
+
+/// Adds up what the statements of one text did.
+fn add(result: &mut PgQueryResult, step: Step) -> bool {
+    result.extend(step.left());
+    false
+}
+
+/// Keeps a row.
+fn keep(row: &mut Option<PgRow>, step: Step) -> bool {
+    *row = step.right();
+    false
 }
 
 async fn prepare(

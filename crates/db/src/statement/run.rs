@@ -1,14 +1,16 @@
 //! One statement: sent, timed, run again when that is safe and helps, and logged when it was slow.
 
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_core::stream::BoxStream;
-use futures_util::TryStreamExt;
-use sqlx::postgres::{PgArguments, PgConnection, PgQueryResult, PgRow};
+use futures_util::{FutureExt, StreamExt};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArguments, PgConnection, PgQueryResult, PgRow, PgStatement};
 use sqlx::{Connection as _, Either, Execute, Executor, Postgres, SqlStr};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::error::{Error, is_broken, is_stale_plan, was_idle};
 use crate::metrics::Outcome;
@@ -18,6 +20,20 @@ use crate::session_effect::{SessionEffect, controls_transaction};
 
 pub(crate) type Step = Either<PgQueryResult, PgRow>;
 
+/// As good as no limit.
+const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
+/// What is wanted of an answer.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Wanted {
+    /// How many rows it concerned.
+    Count,
+    /// The first row.
+    Row,
+    /// Each row as it comes.
+    Rows,
+}
+
 /// A statement taken out of sqlx's query, so that it can be looked at and run a second time.
 #[derive(Clone)]
 pub(crate) struct Statement {
@@ -25,54 +41,71 @@ pub(crate) struct Statement {
     arguments: Option<PgArguments>,
     persistent: bool,
     effect: SessionEffect,
+    wanted: Wanted,
 }
 
 impl Statement {
-    pub(crate) fn new<'q>(mut query: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
+    pub(crate) fn new<'q>(
+        mut query: impl Execute<'q, Postgres>,
+        wanted: Wanted,
+    ) -> Result<Self, sqlx::Error> {
         let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
-        let (persistent, sql) = (query.persistent(), query.sql());
+        // A text that was made at run time is copied now, so that its other clones are not copies.
+        let (persistent, sql) = (query.persistent(), query.sql().clone());
         Ok(Self {
-            effect: SessionEffect::of(sql.as_str(), arguments.is_none()),
+            effect: SessionEffect::of_text(&sql, arguments.is_none()),
             sql,
             arguments,
             persistent,
+            wanted,
         })
     }
 
-    /// Sends it. Behind a pooler a statement without a name may be another client's, so it gets one whatever was asked
-    /// for. What an earlier `prepare` learnt is left out: it may be out of date, and each connection keeps its own.
-    fn send<'c>(
-        &self,
-        connection: &'c mut PgConnection,
-        pool: &Shared,
-    ) -> BoxStream<'c, Result<Step, sqlx::Error>> {
+    /// What sqlx gets of it. Behind a pooler a statement without a name may be another client's, so it gets one whatever
+    /// was asked for.
+    fn sent(&self, pool: &Shared) -> Self {
         #[cfg(test)]
         crate::statement::way::sent();
-        let sql = self.sql.clone();
-        match self.arguments.clone() {
-            None => connection.fetch_many(sqlx::raw_sql(sql)),
-            Some(arguments) => {
-                let query = sqlx::query_with(sql, arguments);
-                connection.fetch_many(query.persistent(self.persistent || pool.config.pgbouncer))
-            }
+        Self {
+            persistent: self.persistent || pool.config.pgbouncer,
+            ..self.clone()
         }
     }
 }
 
+impl Execute<'_, Postgres> for Statement {
+    fn sql(self) -> SqlStr {
+        self.sql
+    }
+
+    /// What an earlier `prepare` learnt is left out: it may be out of date, and each connection keeps its own.
+    fn statement(&self) -> Option<&PgStatement> {
+        None
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<PgArguments>, BoxDynError> {
+        Ok(self.arguments.take())
+    }
+
+    fn persistent(&self) -> bool {
+        self.persistent
+    }
+}
+
 /// Times a statement, however it ends.
-struct Timer {
-    pool: Arc<Shared>,
-    sql: SqlStr,
+struct Timer<'s> {
+    pool: &'s Shared,
+    sql: &'s SqlStr,
     since: Instant,
     rows: u64,
     outcome: Outcome,
 }
 
-impl Timer {
-    fn start(pool: Arc<Shared>, sql: &SqlStr) -> Self {
+impl<'s> Timer<'s> {
+    fn start(pool: &'s Shared, sql: &'s SqlStr) -> Self {
         Self {
             pool,
-            sql: sql.clone(),
+            sql,
             since: Instant::now(),
             rows: 0,
             outcome: Outcome::Cancelled,
@@ -88,7 +121,7 @@ impl Timer {
     }
 }
 
-impl Drop for Timer {
+impl Drop for Timer<'_> {
     fn drop(&mut self) {
         let time = self.since.elapsed();
         self.pool.metrics.statement[self.outcome as usize].record(time);
@@ -111,26 +144,37 @@ fn is_timeout(error: &sqlx::Error) -> bool {
 }
 
 /// Runs a statement on a connection of the pool, and once more on another one if its connection had ended while idle.
+///
+/// `each` gets what comes, and says whether its reader should have that before there is more.
 pub(crate) async fn run_on_pool(
     pool: &Pool,
-    statement: Statement,
-    mut each: impl FnMut(Step) + Send,
+    statement: &Statement,
+    mut each: impl FnMut(Step) -> bool + Send,
 ) -> Result<(), sqlx::Error> {
     let mut rows = false;
     let mut lease = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
     let mut first = |step: Step| {
         rows |= step.is_right();
-        each(step);
+        each(step)
     };
-    match run(pool.0.clone(), &mut lease, &statement, &mut first).await {
-        Err(error) if !rows && may_repeat(&statement, &error) => {
+    match run(&pool.0, &mut lease, statement, &mut first).await {
+        Err(error) if !rows && may_repeat(statement, &error) => {
             drop(lease);
-            let mut lease = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
-            pool.0.metrics.repeated.fetch_add(1, Relaxed);
-            run(pool.0.clone(), &mut lease, &statement, &mut each).await
+            // Boxed, because each statement would carry the size of what almost none needs.
+            Box::pin(repeat(pool, statement, each)).await
         }
         result => result,
     }
+}
+
+async fn repeat(
+    pool: &Pool,
+    statement: &Statement,
+    mut each: impl FnMut(Step) -> bool + Send,
+) -> Result<(), sqlx::Error> {
+    let mut lease = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
+    pool.0.metrics.repeated.fetch_add(1, Relaxed);
+    run(&pool.0, &mut lease, statement, &mut each).await
 }
 
 /// Whether a statement that failed before its first row has surely not run, or may run twice.
@@ -140,10 +184,10 @@ fn may_repeat(statement: &Statement, error: &sqlx::Error) -> bool {
 
 /// Runs a statement to its end.
 pub(crate) async fn run(
-    pool: Arc<Shared>,
+    pool: &Shared,
     lease: &mut Lease,
     statement: &Statement,
-    each: &mut (impl FnMut(Step) + Send),
+    each: &mut (impl FnMut(Step) -> bool + Send),
 ) -> Result<(), sqlx::Error> {
     if lease.transaction.is_some() {
         verify(lease, statement)?;
@@ -154,19 +198,9 @@ pub(crate) async fn run(
     let mut second_time = lease.transaction.is_some() || statement.arguments.is_none();
     loop {
         let after = lease.started(&statement.sql, statement.effect);
-        let rows = async {
-            let mut steps = statement.send(lease.connection(), &timer.pool);
-            while let Some(step) = steps.try_next().await? {
-                timer.rows += u64::from(step.is_right());
-                each(step);
-            }
-            Ok(())
-        };
-        let limit = timer.pool.config.socket_timeout;
-        let Ok(result) = timeout(limit.unwrap_or(Duration::MAX), rows).await else {
+        let Some(result) = read(lease.connection(), statement, &mut timer, each).await else {
             return Err(overdue(lease, &mut timer));
         };
-        let result: Result<(), sqlx::Error> = result;
         lease.ended(after, result.as_ref().copied());
         match &result {
             Ok(()) => timer.outcome = Outcome::Ok,
@@ -175,11 +209,80 @@ pub(crate) async fn run(
         match result {
             Err(error) if is_stale_plan(&error) && timer.rows == 0 && !second_time => {
                 second_time = true;
-                forget_statements(lease, after).await?;
+                Box::pin(forget_statements(lease, after)).await?;
             }
             result => return result,
         }
     }
+}
+
+/// Sends a statement and hands out what comes. `None` when that takes longer than `socket_timeout`, which bounds the
+/// whole answer, or the wait for each row where the rows are handed out as they come.
+async fn read(
+    connection: &mut PgConnection,
+    statement: &Statement,
+    timer: &mut Timer<'_>,
+    each: &mut (impl FnMut(Step) -> bool + Send),
+) -> Option<Result<(), sqlx::Error>> {
+    let limit = timer.pool.config.socket_timeout.unwrap_or(NEVER).min(NEVER);
+    let mut deadline = pin!(sleep_until((timer.since + limit).into()));
+    let sent = statement.sent(timer.pool);
+    if statement.wanted == Wanted::Row {
+        let mut answer = connection.fetch_optional(sent);
+        let row = poll_fn(|context| {
+            let row = answer.poll_unpin(context);
+            until(&mut deadline, context, row)
+        });
+        return Some(row.await?.map(|row| {
+            timer.rows += u64::from(row.is_some());
+            row.map(Either::Right).map(each);
+        }));
+    }
+    let mut answer = connection.fetch_many(sent);
+    let mut came = false;
+    loop {
+        let next = poll_fn(|context| {
+            let next = answer.poll_next_unpin(context);
+            if next.is_pending() && came && statement.wanted == Wanted::Rows {
+                deadline.as_mut().reset((Instant::now() + limit).into());
+                came = false;
+            }
+            until(&mut deadline, context, next)
+        });
+        match next.await? {
+            Some(Ok(step)) => {
+                came = true;
+                timer.rows += u64::from(step.is_right());
+                if each(step) {
+                    pause().await;
+                }
+            }
+            Some(Err(error)) => return Some(Err(error)),
+            None => return Some(Ok(())),
+        }
+    }
+}
+
+/// What is there, or `None` once the deadline is over.
+fn until<T>(
+    deadline: &mut Pin<&mut Sleep>,
+    context: &mut Context<'_>,
+    next: Poll<T>,
+) -> Poll<Option<T>> {
+    match next {
+        Poll::Ready(next) => Poll::Ready(Some(next)),
+        Poll::Pending => deadline.as_mut().poll(context).map(|()| None),
+    }
+}
+
+/// Lets the reader have what has come. It polls again when it wants more.
+async fn pause() {
+    let mut paused = false;
+    poll_fn(|_| match std::mem::replace(&mut paused, true) {
+        false => Poll::Pending,
+        true => Poll::Ready(()),
+    })
+    .await;
 }
 
 /// Nothing is sent in a transaction that has ended, or that would end it behind its back.
@@ -194,7 +297,7 @@ fn verify(lease: &mut Lease, statement: &Statement) -> Result<(), sqlx::Error> {
 
 /// The caller has waited for `socket_timeout`. The lease stays marked: the statement is cancelled and the connection
 /// made clean.
-fn overdue(lease: &mut Lease, timer: &mut Timer) -> sqlx::Error {
+fn overdue(lease: &mut Lease, timer: &mut Timer<'_>) -> sqlx::Error {
     lease.overdue = true;
     let limit = timer.pool.config.socket_timeout.unwrap_or_default();
     let error = Error::StatementTimeout(limit).into();
@@ -209,100 +312,4 @@ async fn forget_statements(lease: &mut Lease, after: Condition) -> Result<(), sq
     let result = forgotten.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
     lease.ended(after, result.as_ref().copied());
     result
-}
-
-/// Where a stream gets its connection from.
-pub(crate) enum Source<'l> {
-    /// The pool, and the lease once there is one. It is held until the stream ends.
-    Pool(Pool, Option<Lease>),
-    Lease(&'l mut Lease),
-}
-
-impl Source<'_> {
-    async fn lease(&mut self, sql: &SqlStr) -> Result<&mut Lease, Error> {
-        match self {
-            Self::Lease(lease) => Ok(lease),
-            Self::Pool(_, Some(lease)) => Ok(lease),
-            Self::Pool(pool, none) => {
-                Ok(none.insert(acquire(&pool.0, Origin::Statement(sql.clone())).await?))
-            }
-        }
-    }
-
-    /// Gives the lease back to get another one, if this is the pool. Counts that.
-    fn renew(&mut self) -> bool {
-        let Self::Pool(_, lease) = self else {
-            return false;
-        };
-        if let Some(lease) = lease.take() {
-            lease.pool().metrics.repeated.fetch_add(1, Relaxed);
-        }
-        true
-    }
-}
-
-/// Runs a statement and gives its rows as they come.
-///
-/// `socket_timeout` bounds the wait for each row, not the time its reader takes.
-pub(crate) fn stream<'e>(
-    mut source: Source<'e>,
-    statement: Result<Statement, sqlx::Error>,
-) -> BoxStream<'e, Result<Step, sqlx::Error>> {
-    Box::pin(async_stream::try_stream! {
-        let statement = statement?;
-        let (mut repeated, mut prepared_anew) = (false, false);
-        let mut again = true;
-        while std::mem::take(&mut again) {
-            let lease = source.lease(&statement.sql).await?;
-            if lease.transaction.is_some() {
-                verify(lease, &statement)?;
-            }
-            let mut timer = Timer::start(lease.pool(), &statement.sql);
-            let after = lease.started(&statement.sql, statement.effect);
-            let result = {
-                let mut steps = statement.send(lease.connection(), &timer.pool);
-                loop {
-                    match next(&mut steps, timer.pool.config.socket_timeout).await {
-                        Some(Ok(Some(step))) => {
-                            timer.rows += u64::from(step.is_right());
-                            yield step;
-                        }
-                        Some(Ok(None)) => break Some(Ok(())),
-                        Some(Err(error)) => break Some(Err(error)),
-                        None => break None,
-                    }
-                }
-            };
-            let Some(result) = result else {
-                Err(overdue(lease, &mut timer))?;
-                break;
-            };
-            lease.ended(after, result.as_ref().copied());
-            timer.outcome = Outcome::Ok;
-            if let Err(error) = result {
-                timer.failed(&error);
-                let single = lease.transaction.is_none() && statement.arguments.is_some();
-                let stale = is_stale_plan(&error) && single;
-                let untouched = timer.rows == 0;
-                if untouched && stale && !std::mem::replace(&mut prepared_anew, true) {
-                    forget_statements(lease, after).await?;
-                    again = true;
-                } else if untouched && !std::mem::replace(&mut repeated, true) && may_repeat(&statement, &error) {
-                    again = source.renew();
-                }
-                if !again {
-                    Err(error)?;
-                }
-            }
-        }
-    })
-}
-
-/// The next step, or `None` when it does not come in time.
-async fn next(
-    steps: &mut BoxStream<'_, Result<Step, sqlx::Error>>,
-    limit: Option<Duration>,
-) -> Option<Result<Option<Step>, sqlx::Error>> {
-    let step = timeout(limit.unwrap_or(Duration::MAX), steps.try_next());
-    step.await.ok()
 }
