@@ -2,6 +2,7 @@
 
 #![warn(clippy::too_many_lines)]
 
+mod compare;
 mod database;
 mod dev;
 mod given;
@@ -22,6 +23,7 @@ The developer's commands of this workspace.
 
 cargo xtask dev [options]                 start PostgreSQL and both services (alias: cargo dev)
 cargo xtask prepare [--check]             renew the query data in .sqlx, or only tell whether it is stale
+cargo xtask compare [options]             compare a request's cost with that of plain sqlx and of deadpool
 cargo xtask structure                     check imports and the lengths of files and functions
 
 Each explains itself with --help.";
@@ -44,6 +46,7 @@ fn run(arguments: &[String]) -> Result<()> {
     {
         Some(("dev", options)) => dev::run(options),
         Some(("prepare", options)) => prepare::run(options),
+        Some(("compare", options)) => compare::run(options),
         Some(("structure", options)) => structure::run(options),
         None | Some(("--help" | "-h" | "help", _)) => {
             say(HELP);

@@ -1,6 +1,7 @@
-//! The programs that `cargo dev` runs, and everything that can happen while they do.
+//! The programs that a command runs, and everything that can happen while they do.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -42,7 +43,7 @@ impl Process {
     pub(crate) fn new(name: &str, program: &Path, arguments: &[&str], database_url: &str) -> Self {
         let mut command = Command::new("sh");
         command
-            .args(["-c", PARENT, "cargo-dev-parent"])
+            .args(["-c", PARENT, "cargo-xtask-parent"])
             .arg(program)
             .args(arguments);
         command
@@ -63,6 +64,26 @@ impl Process {
 
     pub(crate) fn port(mut self, port: u16) -> Self {
         self.command.env("PORT", port.to_string());
+        self
+    }
+
+    /// Where it runs, if not in the workspace's root.
+    pub(crate) fn folder(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// Keeps these variables of our own environment from it.
+    pub(crate) fn no_variables(mut self, names: &[&str]) -> Self {
+        for name in names {
+            self.command.env_remove(name);
+        }
+        self
+    }
+
+    /// A file for what it prints; errors still go where they go otherwise.
+    pub(crate) fn output(mut self, file: File) -> Self {
+        self.command.stdout(file);
         self
     }
 }
@@ -119,7 +140,8 @@ impl Processes {
         Ok(())
     }
 
-    pub(crate) fn start(&mut self, process: Process) -> Result<()> {
+    /// Gives the id of its parent, which has no other work.
+    pub(crate) fn start(&mut self, process: Process) -> Result<u32> {
         let Process { name, mut command } = process;
         let mut child = command.spawn()?;
         if let Some(pipe) = child.stdin.take() {
@@ -135,6 +157,7 @@ impl Processes {
                 .take()
                 .map(|output| self.forward(&name, output)),
         ];
+        let parent = child.id();
         let reports = self.sender.clone();
         thread::spawn(move || {
             // The end is reported after the last line.
@@ -144,7 +167,7 @@ impl Processes {
             let status = child.wait().unwrap_or(ExitStatus::from_raw(1 << 8));
             let _ = reports.send(Happening::Event(Event::Ended { name, status }));
         });
-        Ok(())
+        Ok(parent)
     }
 
     /// Sends each line with the program's name before it.
