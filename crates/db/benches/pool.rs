@@ -1,7 +1,9 @@
 //! Four pools side by side: the same statement by the same tasks on the same server, in one run.
 //!
-//! `cargo bench -p db` takes about two minutes; `SECONDS=5 cargo bench -p db` measures longer. Compare the ratios of one
-//! run: absolute figures are this machine's, which also runs PostgreSQL and the load.
+//! `cargo bench -p db` takes about two minutes; `SECONDS=5 cargo bench -p db` measures longer, and `cargo bench -p db --
+//! 'unix socket, 1 task'` only that. Compare the ratios of one run: absolute figures are this machine's, which also runs
+//! PostgreSQL and the load. `SERVER_CPU=0 CLIENT_CPU=1 cargo bench -p db` keeps the server and the tasks on a processor
+//! each, so that they do not wait for each other's turn.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -168,6 +170,12 @@ async fn main() {
     let time = Duration::from_secs_f64(seconds);
     let server = Cluster::temporary().expect("PostgreSQL");
     let postmaster = cpu::postmaster(server.data_folder());
+    // Cargo itself adds `--bench`.
+    let only = std::env::args()
+        .skip(1)
+        .find(|argument| argument != "--bench");
+    cpu::keep_on("SERVER_CPU", postmaster);
+    cpu::keep_on("CLIENT_CPU", std::process::id());
     let (tcp, socket) = (server.url("postgres"), server.socket_url("postgres"));
     let proxy = proxy::Proxy::start(server.port(), Duration::from_millis(1)).await;
     let far = proxy.url(&tcp, server.port());
@@ -181,7 +189,14 @@ async fn main() {
         ("TCP, 2 ms away", &far),
     ] {
         for tasks in [1, 8, 32] {
-            println!("{name}, {tasks} tasks");
+            let title = format!(
+                "{name}, {tasks} {}",
+                if tasks == 1 { "task" } else { "tasks" }
+            );
+            if !only.as_ref().is_none_or(|only| title.contains(only)) {
+                continue;
+            }
+            println!("{title}");
             let subjects = [
                 ("sqlx, default", sqlx_pool(url, true)),
                 ("sqlx, no acquire ping", sqlx_pool(url, false)),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// The server's first process.
@@ -36,4 +37,16 @@ fn stat(pid: &str) -> Option<(u32, Duration)> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
     Some((fields[1].parse().ok()?, Duration::from_millis(ticks * 10)))
+}
+
+/// Keeps a process and what it starts on the processor that this variable names, if it is set.
+pub(crate) fn keep_on(variable: &str, process: u32) {
+    let Ok(cpu) = std::env::var(variable) else {
+        return;
+    };
+    let mut taskset = Command::new("taskset");
+    let done = taskset.args(["-apc", &cpu, &process.to_string()]).output();
+    if !done.is_ok_and(|done| done.status.success()) {
+        println!("{variable}={cpu}: taskset failed, and the scheduler chooses");
+    }
 }

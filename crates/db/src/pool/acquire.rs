@@ -21,19 +21,14 @@ const PING_TIMEOUT: Duration = Duration::from_millis(250);
 pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease, Error> {
     let explicit = matches!(origin, Origin::Code(_));
     let (since, queued) = take_permit(pool, &origin).await?;
-    let mut permit = Permit {
-        pool: pool.clone(),
-        holder: None,
-        used: None,
-        late: None,
-    };
+    let mut permit = Permit::new(pool.clone());
     loop {
         let taken = pool.state().take(&origin, since);
         let taken = match taken {
             Some(taken) => taken,
             None => wait_for_connection(pool, &origin).await?,
         };
-        permit.holder = Some(taken.holder);
+        permit.holding.holder = Some(taken.holder);
         // Whoever waited in the queue has been told before.
         if let Some(nested) = taken.nested.filter(|_| !queued) {
             report_nesting(pool, &origin, nested);

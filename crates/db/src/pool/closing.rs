@@ -61,9 +61,9 @@ pub(crate) fn discard(permit: &mut Permit, connection: Connection, loss: Loss) {
 
 /// Ends the holding of a connection that does not come back. Whoever waits may open one in its place.
 fn leave<T>(permit: &mut Permit, and: impl FnOnce(&mut State) -> T) -> T {
-    let pool = permit.pool.clone();
+    let Permit { pool, holding } = permit;
     let mut state = pool.state();
-    permit.remove_holder(&mut state, Instant::now());
+    holding.end(&mut state, Instant::now());
     let result = and(&mut state);
     let lacks_connection = state.lacks_connection();
     drop(state);

@@ -131,7 +131,7 @@ impl Lease {
     pub(crate) fn started(&mut self, sql: &SqlStr, effect: SessionEffect) -> Condition {
         if self.explicit
             && let Some((_, permit)) = &self.held
-            && let Some(index) = permit.holder
+            && let Some(index) = permit.holding.holder
             && let Some(holder) = permit.pool.state().holder(index)
         {
             holder.sql = Some(sql.clone());
@@ -285,9 +285,9 @@ impl Drop for Lease {
 /// Makes a clean connection idle, or closes it if it is no longer wanted.
 fn give_back(permit: &mut Permit, connection: Connection) {
     let now = Instant::now();
-    let pool = permit.pool.clone();
+    let Permit { pool, holding } = permit;
     let mut state = pool.state();
-    permit.remove_holder(&mut state, now);
+    holding.end(&mut state, now);
     let too_old = |expires: Instant| expires + OVERAGE <= now;
     let reason = if pool.permits.semaphore.is_closed() {
         Some(CloseReason::Shutdown)
@@ -316,7 +316,7 @@ fn give_back(permit: &mut Permit, connection: Connection) {
     };
     let lacks_connection = state.lacks_connection();
     drop(state);
-    close_connections(&pool, vec![connection], reason);
+    close_connections(pool, vec![connection], reason);
     if lacks_connection {
         pool.available.notify_waiters();
     }

@@ -229,27 +229,42 @@ impl State {
     }
 }
 
-/// The right to use one connection, and the place of its holder once there is one. Dropping it gives both back.
+/// The right to use one connection, and how it is held once there is one. Dropping it gives both back.
 pub(crate) struct Permit {
     pub(crate) pool: Arc<Shared>,
+    pub(crate) holding: Holding,
+}
+
+/// The place of a connection's holder, and what is known when it has ended.
+#[derive(Default)]
+pub(crate) struct Holding {
     pub(crate) holder: Option<usize>,
-    pub(crate) used: Option<Duration>,
+    used: Option<Duration>,
     /// Who held the connection, if the log has named them. Logged again outside the lock.
-    pub(crate) late: Option<String>,
+    late: Option<String>,
 }
 
 impl Permit {
+    pub(crate) fn new(pool: Arc<Shared>) -> Self {
+        Self {
+            pool,
+            holding: Holding::default(),
+        }
+    }
+
     /// The holder's task has given the connection back, so it may ask for another one.
     pub(crate) fn disown(&self) {
-        if let Some(index) = self.holder
+        if let Some(index) = self.holding.holder
             && let Some(holder) = self.pool.state().holder(index)
         {
             holder.task = None;
         }
     }
+}
 
+impl Holding {
     /// Ends the holding of a connection, under the state's lock.
-    pub(crate) fn remove_holder(&mut self, state: &mut State, now: Instant) {
+    pub(crate) fn end(&mut self, state: &mut State, now: Instant) {
         let Some(index) = self.holder.take() else {
             return;
         };
@@ -268,25 +283,24 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.holder.is_some() {
-            let pool = self.pool.clone();
-            self.remove_holder(&mut pool.state(), Instant::now());
+        let Self { pool, holding } = self;
+        if holding.holder.is_some() {
+            holding.end(&mut pool.state(), Instant::now());
         }
-        if let Some(used) = self.used {
-            self.pool.metrics.use_time.record(used);
-            if let Some(holder) = &self.late {
+        if let Some(used) = holding.used {
+            pool.metrics.use_time.record(used);
+            if let Some(holder) = &holding.late {
                 tracing::info!(
                     "a connection reported as held too long came back after {used:.1?} from {holder}"
                 );
             }
         }
         // One that was held for an hour must not turn the next burst away.
-        let longest = self.pool.config.pool_timeout.unwrap_or(Duration::MAX);
-        self.pool
-            .permits
-            .give_back(self.used.map(|used| used.min(longest)));
-        if self.pool.permits.semaphore.is_closed() {
-            self.pool.returned.notify_waiters();
+        let longest = pool.config.pool_timeout.unwrap_or(Duration::MAX);
+        let used = holding.used.map(|used| used.min(longest));
+        pool.permits.give_back(used);
+        if pool.permits.semaphore.is_closed() {
+            pool.returned.notify_waiters();
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::pool::{Lease, Origin, Pool, acquire};
 use crate::session_effect::SessionEffect;
 use crate::statement::rows::Rows;
-use crate::statement::run::{Statement, Step, Wanted, run, run_on_pool};
+use crate::statement::run::{Statement, Step, run, run_on_pool};
 
 // Only `fetch_many`, `fetch_optional`, `prepare_with` and `describe` are required. `execute` is written out because the
 // trait's own version passes its result through two boxed streams more.
@@ -25,10 +25,10 @@ impl<'p> Executor<'p> for &'p Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let statement = Statement::new(query, Wanted::Count);
+        let statement = Statement::new(query);
         Box::pin(async move {
             let mut result = PgQueryResult::default();
-            run_on_pool(self, &statement?, |step| add(&mut result, step)).await?;
+            run_on_pool(self, &statement?, &mut result).await?;
             Ok(result)
         })
     }
@@ -38,9 +38,9 @@ impl<'p> Executor<'p> for &'p Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let statement = Statement::new(query, Wanted::Rows);
-        Box::pin(Rows::of(|each| async move {
-            run_on_pool(self, &statement?, each).await
+        let statement = Statement::new(query);
+        Box::pin(Rows::of(|mut rows| async move {
+            run_on_pool(self, &statement?, &mut rows).await
         }))
     }
 
@@ -52,10 +52,10 @@ impl<'p> Executor<'p> for &'p Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let statement = Statement::new(query, Wanted::Row);
+        let statement = Statement::new(query);
         Box::pin(async move {
             let mut row = None;
-            run_on_pool(self, &statement?, |step| keep(&mut row, step)).await?;
+            run_on_pool(self, &statement?, &mut row).await?;
             Ok(row)
         })
     }
@@ -102,11 +102,10 @@ impl<'c> Executor<'c> for &'c mut Lease {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let statement = Statement::new(query, Wanted::Count);
+        let statement = Statement::new(query);
         Box::pin(async move {
             let mut result = PgQueryResult::default();
-            let mut each = |step| add(&mut result, step);
-            run(&self.pool(), self, &statement?, &mut each).await?;
+            run(&self.pool(), self, &statement?, &mut result).await?;
             Ok(result)
         })
     }
@@ -116,9 +115,9 @@ impl<'c> Executor<'c> for &'c mut Lease {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let statement = Statement::new(query, Wanted::Rows);
-        Box::pin(Rows::of(|mut each| async move {
-            run(&self.pool(), self, &statement?, &mut each).await
+        let statement = Statement::new(query);
+        Box::pin(Rows::of(|mut rows| async move {
+            run(&self.pool(), self, &statement?, &mut rows).await
         }))
     }
 
@@ -130,11 +129,10 @@ impl<'c> Executor<'c> for &'c mut Lease {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let statement = Statement::new(query, Wanted::Row);
+        let statement = Statement::new(query);
         Box::pin(async move {
             let mut row = None;
-            let mut each = |step| keep(&mut row, step);
-            run(&self.pool(), self, &statement?, &mut each).await?;
+            run(&self.pool(), self, &statement?, &mut row).await?;
             Ok(row)
         })
     }
@@ -156,18 +154,6 @@ impl<'c> Executor<'c> for &'c mut Lease {
     {
         self.raw().describe(sql)
     }
-}
-
-/// Adds up what the statements of one text did.
-fn add(result: &mut PgQueryResult, step: Step) -> bool {
-    result.extend(step.left());
-    false
-}
-
-/// Keeps a row.
-fn keep(row: &mut Option<PgRow>, step: Step) -> bool {
-    *row = step.right();
-    false
 }
 
 async fn prepare(

@@ -8,13 +8,32 @@ use std::task::{Context, Poll};
 use futures_core::future::BoxFuture;
 use futures_core::stream::Stream;
 
-use crate::statement::run::Step;
+use crate::statement::run::{Answer, Step};
 
-/// So many rows are read ahead of their reader at most.
-const AHEAD: usize = 128;
+/// What has come and was not handed out yet, and whether anything ever was.
+#[derive(Clone, Default)]
+pub(crate) struct Arrived(Arc<Mutex<(Vec<Step>, bool)>>);
 
-/// What has come and was not handed out yet.
-type Arrived = Arc<Mutex<Vec<Step>>>;
+impl Arrived {
+    fn with<T>(&self, use_it: impl FnOnce(&mut (Vec<Step>, bool)) -> T) -> T {
+        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Answer for Arrived {
+    const STREAM: bool = true;
+
+    fn take(&mut self, steps: impl Iterator<Item = Step>) {
+        self.with(|(arrived, any)| {
+            arrived.extend(steps);
+            *any |= !arrived.is_empty();
+        });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.with(|(_, any)| !*any)
+    }
+}
 
 pub(crate) struct Rows<'e> {
     /// Runs the statement. `None` when it has ended.
@@ -27,20 +46,14 @@ pub(crate) struct Rows<'e> {
 }
 
 impl<'e> Rows<'e> {
-    /// The rows of what `run` gives to its argument, which says when the reader should have them first.
-    pub(crate) fn of<F>(run: impl FnOnce(Box<dyn FnMut(Step) -> bool + Send>) -> F) -> Self
+    /// The rows that `run` puts into its argument.
+    pub(crate) fn of<F>(run: impl FnOnce(Arrived) -> F) -> Self
     where
         F: Future<Output = Result<(), sqlx::Error>> + Send + 'e,
     {
         let arrived = Arrived::default();
-        let rows = arrived.clone();
-        let each = move |step| {
-            let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
-            rows.push(step);
-            rows.len() >= AHEAD
-        };
         Self {
-            run: Some(Box::pin(run(Box::new(each)))),
+            run: Some(Box::pin(run(arrived.clone()))),
             arrived,
             batch: Vec::new().into_iter(),
             error: None,
@@ -61,8 +74,8 @@ impl Stream for Rows<'_> {
                 return Poll::Ready(this.error.take().map(Err));
             };
             let ended = run.as_mut().poll(context);
-            let mut arrived = this.arrived.lock().unwrap_or_else(PoisonError::into_inner);
-            this.batch = std::mem::take(&mut *arrived).into_iter();
+            let arrived = this.arrived.with(|(arrived, _)| std::mem::take(arrived));
+            this.batch = arrived.into_iter();
             match ended {
                 Poll::Ready(result) => (this.run, this.error) = (None, result.err()),
                 Poll::Pending if this.batch.len() == 0 => return Poll::Pending,

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_core::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgQueryResult, PgRow, PgStatement};
@@ -23,15 +24,42 @@ pub(crate) type Step = Either<PgQueryResult, PgRow>;
 /// As good as no limit.
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
-/// What is wanted of an answer.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Wanted {
-    /// How many rows it concerned.
-    Count,
-    /// The first row.
-    Row,
-    /// Each row as it comes.
-    Rows,
+/// So many rows are read ahead of their reader at most.
+const AHEAD: usize = 128;
+
+/// What is made of what a statement answers.
+pub(crate) trait Answer: Send {
+    /// One row is enough: sqlx has a shorter way for it.
+    const ONE_ROW: bool = false;
+    /// The rows are handed out as they come.
+    const STREAM: bool = false;
+
+    fn take(&mut self, steps: impl Iterator<Item = Step>);
+
+    /// Whether the statement may run again from its beginning.
+    fn is_empty(&self) -> bool;
+}
+
+impl Answer for PgQueryResult {
+    fn take(&mut self, steps: impl Iterator<Item = Step>) {
+        self.extend(steps.filter_map(Either::left));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows_affected() == 0
+    }
+}
+
+impl Answer for Option<PgRow> {
+    const ONE_ROW: bool = true;
+
+    fn take(&mut self, mut steps: impl Iterator<Item = Step>) {
+        *self = steps.next().and_then(Either::right);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.is_none()
+    }
 }
 
 /// A statement taken out of sqlx's query, so that it can be looked at and run a second time.
@@ -41,14 +69,10 @@ pub(crate) struct Statement {
     arguments: Option<PgArguments>,
     persistent: bool,
     effect: SessionEffect,
-    wanted: Wanted,
 }
 
 impl Statement {
-    pub(crate) fn new<'q>(
-        mut query: impl Execute<'q, Postgres>,
-        wanted: Wanted,
-    ) -> Result<Self, sqlx::Error> {
+    pub(crate) fn new<'q>(mut query: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
         let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
         // A text that was made at run time is copied now, so that its other clones are not copies.
         let (persistent, sql) = (query.persistent(), query.sql().clone());
@@ -57,7 +81,6 @@ impl Statement {
             sql,
             arguments,
             persistent,
-            wanted,
         })
     }
 
@@ -144,24 +167,17 @@ fn is_timeout(error: &sqlx::Error) -> bool {
 }
 
 /// Runs a statement on a connection of the pool, and once more on another one if its connection had ended while idle.
-///
-/// `each` gets what comes, and says whether its reader should have that before there is more.
 pub(crate) async fn run_on_pool(
     pool: &Pool,
     statement: &Statement,
-    mut each: impl FnMut(Step) -> bool + Send,
+    answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
-    let mut rows = false;
     let mut lease = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
-    let mut first = |step: Step| {
-        rows |= step.is_right();
-        each(step)
-    };
-    match run(&pool.0, &mut lease, statement, &mut first).await {
-        Err(error) if !rows && may_repeat(statement, &error) => {
+    match run(&pool.0, &mut lease, statement, answer).await {
+        Err(error) if answer.is_empty() && may_repeat(statement, &error) => {
             drop(lease);
             // Boxed, because each statement would carry the size of what almost none needs.
-            Box::pin(repeat(pool, statement, each)).await
+            Box::pin(repeat(pool, statement, answer)).await
         }
         result => result,
     }
@@ -170,11 +186,11 @@ pub(crate) async fn run_on_pool(
 async fn repeat(
     pool: &Pool,
     statement: &Statement,
-    mut each: impl FnMut(Step) -> bool + Send,
+    answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
     let mut lease = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
     pool.0.metrics.repeated.fetch_add(1, Relaxed);
-    run(&pool.0, &mut lease, statement, &mut each).await
+    run(&pool.0, &mut lease, statement, answer).await
 }
 
 /// Whether a statement that failed before its first row has surely not run, or may run twice.
@@ -187,7 +203,7 @@ pub(crate) async fn run(
     pool: &Shared,
     lease: &mut Lease,
     statement: &Statement,
-    each: &mut (impl FnMut(Step) -> bool + Send),
+    answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
     if lease.transaction.is_some() {
         verify(lease, statement)?;
@@ -198,7 +214,7 @@ pub(crate) async fn run(
     let mut second_time = lease.transaction.is_some() || statement.arguments.is_none();
     loop {
         let after = lease.started(&statement.sql, statement.effect);
-        let Some(result) = read(lease.connection(), statement, &mut timer, each).await else {
+        let Some(result) = read(lease.connection(), statement, &mut timer, answer).await else {
             return Err(overdue(lease, &mut timer));
         };
         lease.ended(after, result.as_ref().copied());
@@ -217,50 +233,63 @@ pub(crate) async fn run(
 }
 
 /// Sends a statement and hands out what comes. `None` when that takes longer than `socket_timeout`, which bounds the
-/// whole answer, or the wait for each row where the rows are handed out as they come.
-async fn read(
+/// whole answer, or each wait where the rows are handed out as they come.
+async fn read<A: Answer>(
     connection: &mut PgConnection,
     statement: &Statement,
     timer: &mut Timer<'_>,
-    each: &mut (impl FnMut(Step) -> bool + Send),
+    answer: &mut A,
 ) -> Option<Result<(), sqlx::Error>> {
     let limit = timer.pool.config.socket_timeout.unwrap_or(NEVER).min(NEVER);
     let mut deadline = pin!(sleep_until((timer.since + limit).into()));
     let sent = statement.sent(timer.pool);
-    if statement.wanted == Wanted::Row {
-        let mut answer = connection.fetch_optional(sent);
+    if A::ONE_ROW {
+        let mut row = connection.fetch_optional(sent);
         let row = poll_fn(|context| {
-            let row = answer.poll_unpin(context);
+            let row = row.poll_unpin(context);
             until(&mut deadline, context, row)
         });
         return Some(row.await?.map(|row| {
             timer.rows += u64::from(row.is_some());
-            row.map(Either::Right).map(each);
+            answer.take(row.map(Either::Right).into_iter());
         }));
     }
-    let mut answer = connection.fetch_many(sent);
-    let mut came = false;
+    let mut steps = connection.fetch_many(sent);
+    let mut came = Vec::new();
     loop {
-        let next = poll_fn(|context| {
-            let next = answer.poll_next_unpin(context);
-            if next.is_pending() && came && statement.wanted == Wanted::Rows {
-                deadline.as_mut().reset((Instant::now() + limit).into());
-                came = false;
-            }
-            until(&mut deadline, context, next)
-        });
-        match next.await? {
-            Some(Ok(step)) => {
-                came = true;
-                timer.rows += u64::from(step.is_right());
-                if each(step) {
-                    pause().await;
-                }
-            }
-            Some(Err(error)) => return Some(Err(error)),
-            None => return Some(Ok(())),
+        let ended = poll_fn(|context| {
+            let ended = collect(&mut steps, context, &mut came);
+            until(&mut deadline, context, ended)
+        })
+        .await?;
+        timer.rows += came.iter().filter(|step| step.is_right()).count() as u64;
+        answer.take(came.drain(..));
+        if let Some(result) = ended {
+            return Some(result);
+        }
+        if A::STREAM {
+            pause().await;
+            deadline.as_mut().reset((Instant::now() + limit).into());
         }
     }
+}
+
+/// Takes what is there. How it ended, or `None` if more will come; pending only if there is nothing.
+fn collect(
+    steps: &mut BoxStream<'_, Result<Step, sqlx::Error>>,
+    context: &mut Context<'_>,
+    came: &mut Vec<Step>,
+) -> Poll<Option<Result<(), sqlx::Error>>> {
+    while came.len() < AHEAD {
+        match steps.poll_next_unpin(context) {
+            Poll::Ready(Some(Ok(step))) => came.push(step),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+            Poll::Ready(None) => return Poll::Ready(Some(Ok(()))),
+            Poll::Pending if came.is_empty() => return Poll::Pending,
+            Poll::Pending => break,
+        }
+    }
+    Poll::Ready(None)
 }
 
 /// What is there, or `None` once the deadline is over.
