@@ -4,11 +4,13 @@
 
 mod database;
 mod dev;
+mod fill;
 mod given;
 mod output;
 mod prepare;
 mod process;
 mod ready;
+mod rows;
 mod structure;
 mod touch;
 mod workspace;
@@ -21,6 +23,7 @@ const HELP: &str = "\
 The developer's commands of this workspace.
 
 cargo xtask dev [options]                 start PostgreSQL and both services (alias: cargo dev)
+cargo xtask fill --rows N                 put N reservations into an empty database
 cargo xtask prepare [--check]             renew the query data in .sqlx, or only tell whether it is stale
 cargo xtask structure                     check imports and the lengths of files and functions
 
@@ -43,6 +46,7 @@ fn run(arguments: &[String]) -> Result<()> {
         .map(|(command, options)| (command.as_str(), options))
     {
         Some(("dev", options)) => dev::run(options),
+        Some(("fill", options)) => fill::run(options),
         Some(("prepare", options)) => prepare::run(options),
         Some(("structure", options)) => structure::run(options),
         None | Some(("--help" | "-h" | "help", _)) => {
