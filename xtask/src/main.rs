@@ -5,7 +5,9 @@
 mod database;
 mod dev;
 mod fill;
+mod filters;
 mod given;
+mod http;
 mod output;
 mod prepare;
 mod process;
@@ -24,6 +26,7 @@ The developer's commands of this workspace.
 
 cargo xtask dev [options]                 start PostgreSQL and both services (alias: cargo dev)
 cargo xtask fill --rows N                 put N reservations into an empty database
+cargo xtask filters [--rows N]…           what every combination of the lists' filters costs, as a table
 cargo xtask prepare [--check]             renew the query data in .sqlx, or only tell whether it is stale
 cargo xtask structure                     check imports and the lengths of files and functions
 
@@ -47,6 +50,7 @@ fn run(arguments: &[String]) -> Result<()> {
     {
         Some(("dev", options)) => dev::run(options),
         Some(("fill", options)) => fill::run(options),
+        Some(("filters", options)) => filters::run(options),
         Some(("prepare", options)) => prepare::run(options),
         Some(("structure", options)) => structure::run(options),
         None | Some(("--help" | "-h" | "help", _)) => {

@@ -1,36 +1,19 @@
 //! Asking a service whether it is ready.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
-
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+use crate::http::get;
 
 /// Whether `/readyz` answers 200 on this machine's `port`; else the reason, in the service's words where it has some.
 pub(crate) fn ask(port: u16) -> Result<(), String> {
-    let answer = get_readyz(port).map_err(|error| error.to_string())?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    match head.split(' ').nth(1) {
-        Some("200") => Ok(()),
-        _ => Err(format!(
-            "{} {body}",
-            head.lines().next().unwrap_or_default()
-        )),
+    let answer = get(port, "/readyz").map_err(|error| error.to_string())?;
+    match answer.is_ok() {
+        true => Ok(()),
+        false => Err(format!("{} {}", answer.status(), answer.body)),
     }
-}
-
-fn get_readyz(port: u16) -> io::Result<String> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stream = TcpStream::connect_timeout(&address, LONGEST_WAIT)?;
-    stream.set_read_timeout(Some(LONGEST_WAIT))?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     use super::*;
