@@ -118,7 +118,7 @@ fn check_ports(services: &[Service]) -> Result<()> {
 }
 
 /// Builds what will run and gives the folder of the programs, which is our own.
-fn build(sample: bool) -> Result<PathBuf> {
+pub(crate) fn build(sample: bool) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
     cargo.arg("build");
     // `cargo run --release --package xtask -- dev` runs the services as they ship.

@@ -5,11 +5,15 @@
 mod compare;
 mod database;
 mod dev;
+mod fill;
+mod filters;
 mod given;
+mod http;
 mod output;
 mod prepare;
 mod process;
 mod ready;
+mod rows;
 mod structure;
 mod touch;
 mod workspace;
@@ -22,6 +26,8 @@ const HELP: &str = "\
 The developer's commands of this workspace.
 
 cargo xtask dev [options]                 start PostgreSQL and both services (alias: cargo dev)
+cargo xtask fill --rows N                 put N reservations into an empty database
+cargo xtask filters [--rows N]…           what every combination of the lists' filters costs, as a table
 cargo xtask prepare [--check]             renew the query data in .sqlx, or only tell whether it is stale
 cargo xtask compare [options]             compare a request's cost with that of plain sqlx and of deadpool
 cargo xtask structure                     check imports and the lengths of files and functions
@@ -45,6 +51,8 @@ fn run(arguments: &[String]) -> Result<()> {
         .map(|(command, options)| (command.as_str(), options))
     {
         Some(("dev", options)) => dev::run(options),
+        Some(("fill", options)) => fill::run(options),
+        Some(("filters", options)) => filters::run(options),
         Some(("prepare", options)) => prepare::run(options),
         Some(("compare", options)) => compare::run(options),
         Some(("structure", options)) => structure::run(options),

@@ -94,6 +94,41 @@ fn dev_takes_no_url_without_a_database() {
 }
 
 #[test]
+fn fill_wants_a_number_and_a_database_on_this_machine() {
+    for (test, rows, url, reason) in [
+        ("fill-unsaid", &["fill"][..], HERE, "how many rows"),
+        (
+            "fill-twice",
+            &["fill", "--rows", "5", "--rows", "6"],
+            HERE,
+            "how many rows",
+        ),
+        (
+            "fill-none",
+            &["fill", "--rows", "0"],
+            HERE,
+            "--rows takes a number",
+        ),
+        (
+            "fill-away",
+            &["fill", "--rows", "5"],
+            AWAY,
+            "only into a database on this machine",
+        ),
+        (
+            "fill-fresh",
+            &["fill", "--rows", "5", "--fresh"],
+            HERE,
+            "DATABASE_URL is set",
+        ),
+    ] {
+        let printed = run(test, rows, url);
+        assert!(printed.contains(reason), "{test}: {printed}");
+        assert!(!printed.contains("cargo build"), "{test}: {printed}");
+    }
+}
+
+#[test]
 fn prepare_says_what_it_is_doing() {
     let printed = run("prepare", &["prepare", "--check"], "");
     for part in [

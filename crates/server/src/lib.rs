@@ -41,7 +41,7 @@ pub use error::problem::FieldError;
 pub use error::{Error, Result, ResultExt};
 pub use http::accept::Stopped;
 pub use http::extract::{Json, Path, Query, present};
-pub use http::page::{Cursor, Limit, Page};
+pub use http::page::{Cursor, Key, Limit, Page};
 pub use metrics::install_metrics;
 pub use serve::{Service, serve};
 pub use settings::{Environment, SettingError, Settings};

@@ -2,10 +2,12 @@
 
 #![warn(clippy::too_many_lines)]
 
+mod list;
 mod reservation;
 mod timestamp;
 
 use axum::Router;
+use axum::routing::get;
 use server::Service;
 use sqlx::migrate::Migrator;
 
@@ -22,5 +24,7 @@ pub const SERVICE: Service = Service {
 
 /// The service's own routes over `pool`.
 pub fn app(pool: db::Pool) -> Router {
-    reservation::routes().with_state(pool)
+    reservation::routes()
+        .route("/api/reservations", get(list::list))
+        .with_state(pool)
 }

@@ -1,4 +1,4 @@
-//! `/api/reservations`: list, create, read, update (move or resize), cancel.
+//! `/api/reservations`: create, read, update (move or resize), cancel. The list is in `list.rs`.
 //!
 //! That one resource is never booked twice at one time is the database's constraint `reservation_no_overlap`. Who writes
 //! takes the resource's advisory lock first: at the constraint alone, two who collide can end up waiting for each other,
@@ -6,11 +6,11 @@
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::{HeaderName, LOCATION};
-use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use server::{Cursor, Error, Json, Limit, Page, Path, Query, Result, ResultExt};
+use server::{Error, Json, Path, Result, ResultExt};
 use sqlx::{query, query_as};
 use uuid::Uuid;
 
@@ -18,44 +18,9 @@ use crate::timestamp::Timestamp;
 
 pub(crate) fn routes() -> Router<db::Pool> {
     Router::new()
-        .route("/api/reservations", get(list).post(create))
+        .route("/api/reservations", post(create))
         .route("/api/reservations/{id}", get(read).patch(update))
         .route("/api/reservations/{id}/cancel", post(cancel))
-}
-
-/// Newest first; `from` and `to` keep what takes any of the time from the one until before the other.
-async fn list(
-    State(pool): State<db::Pool>,
-    uri: Uri,
-    Query(filter): Query<Filter>,
-) -> Result<Page<Reservation>> {
-    let (from, to) = (filter.from, filter.to);
-    if from.zip(to).is_some_and(|(from, to)| from >= to) {
-        return Err(Error::field("to", "must be after from"));
-    }
-    // Planned anew at every execution, on purpose: docs/pooling.md, "Lists".
-    let reservations = query_as!(
-        Reservation,
-        "
-        select id, customer_id, resource, starts_at, ends_at, party_size, status, created_at, updated_at
-        from reservation
-        where ($1::uuid is null or customer_id = $1)
-            and ($2::text is null or resource = $2)
-            and tstzrange(starts_at, ends_at, '[)') && tstzrange($3, $4, '[)')
-            and id < $5
-        order by id desc
-        limit $6
-        ",
-        filter.customer_id,
-        filter.resource,
-        from.map(Timestamp::utc),
-        to.map(Timestamp::utc),
-        filter.cursor.id(),
-        filter.limit.rows(),
-    )
-    .fetch_all(&pool)
-    .await?;
-    Ok(Page::new(reservations, filter.limit, &uri, |row| row.id))
 }
 
 async fn create(
@@ -198,16 +163,16 @@ async fn cancel(State(pool): State<db::Pool>, Path(id): Path<Uuid>) -> Result<Js
 }
 
 #[derive(Serialize)]
-struct Reservation {
-    id: Uuid,
-    customer_id: Uuid,
-    resource: String,
-    starts_at: Timestamp,
-    ends_at: Timestamp,
-    party_size: i32,
-    status: String,
-    created_at: Timestamp,
-    updated_at: Timestamp,
+pub(crate) struct Reservation {
+    pub(crate) id: Uuid,
+    pub(crate) customer_id: Uuid,
+    pub(crate) resource: String,
+    pub(crate) starts_at: Timestamp,
+    pub(crate) ends_at: Timestamp,
+    pub(crate) party_size: i32,
+    pub(crate) status: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -234,17 +199,6 @@ struct Change {
     party_size: Option<i32>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Filter {
-    limit: Limit,
-    cursor: Cursor,
-    customer_id: Option<Uuid>,
-    resource: Option<String>,
-    from: Option<Timestamp>,
-    to: Option<Timestamp>,
-}
-
 /// What the names of the constraints say to a client who asked for this time of a resource.
 fn answer(
     constraint: &str,
@@ -258,6 +212,7 @@ fn answer(
             ("resource", "must have 1 to 100 characters, not only spaces")
         }
         "reservation_period_order" => ("ends_at", "must be after starts_at"),
+        "reservation_length" => ("ends_at", "must be at most 31 days after starts_at"),
         "reservation_period_range" => (
             "starts_at",
             "must, like ends_at, lie in the years 1970 to 9999",

@@ -1,13 +1,16 @@
-//! Puts sample data into the database that `DATABASE_URL` names, if it has no customers yet.
+//! Puts sample data into the database that `DATABASE_URL` names: a few rows to look at or, with `fill ROWS`, many to
+//! measure with.
 
 #![warn(clippy::too_many_lines)]
+
+mod fill;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match fill().await {
+    match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -16,7 +19,18 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn fill() -> Result<(), Box<dyn Error>> {
+async fn run() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [] => add_sample().await,
+        ["fill", rows] => fill::run(rows.parse()?).await,
+        _ => Err("usage: sample [fill ROWS]".into()),
+    }
+}
+
+/// If there are no customers yet.
+async fn add_sample() -> Result<(), Box<dyn Error>> {
     let pool = db::pool()?;
     let mut transaction = pool.begin().await?;
     let has_customers: bool = sqlx::query_scalar("select exists (select from customer)")

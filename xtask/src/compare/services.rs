@@ -13,7 +13,7 @@ use super::cpu;
 use super::table::Sample;
 use crate::output::Result;
 use crate::process::{Event, Process, Processes};
-use crate::{ready, workspace};
+use crate::{http, workspace};
 
 /// What the tables call the services; the first is ours.
 pub(crate) const NAMES: [&str; 3] = ["ours", "plain sqlx", "deadpool"];
@@ -119,7 +119,7 @@ impl<'a> Services<'a> {
     fn wait_for_answer(&mut self, index: usize, path: &str) -> Result<()> {
         let deadline = Instant::now() + LONGEST_WAIT;
         loop {
-            let Err(reason) = ready::get(self.running[index].port, path) else {
+            let Err(reason) = http::body(self.running[index].port, path) else {
                 return Ok(());
             };
             if Instant::now() > deadline {
@@ -137,7 +137,7 @@ impl<'a> Services<'a> {
         let answers = self
             .running
             .iter()
-            .map(|service| ready::get(service.port, path));
+            .map(|service| http::body(service.port, path));
         let answers = answers.collect::<std::result::Result<Vec<_>, _>>();
         let answers = answers.map_err(|reason| format!("GET {path}: {reason}"))?;
         for (package, answer) in PACKAGES.iter().zip(&answers) {

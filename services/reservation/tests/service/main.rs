@@ -7,6 +7,7 @@
 
 mod bodies;
 mod book;
+mod cost;
 mod list;
 mod moments;
 mod overlap;
@@ -16,3 +17,4 @@ mod race;
 mod rejection;
 mod reservations;
 mod start;
+mod window;
