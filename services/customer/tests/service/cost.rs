@@ -28,6 +28,17 @@ async fn explained(connection: &mut PgConnection, sql: &str, id: &str, rows: i32
     plan[0]["Plan"].clone()
 }
 
+/// The list as the service has sent it.
+async fn list_of(connection: &mut PgConnection) -> String {
+    sqlx::query_scalar(
+        "select query from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid() and query like '%order by id desc%'",
+    )
+    .fetch_one(connection)
+    .await
+    .unwrap()
+}
+
 #[tokio::test]
 async fn page_10000_costs_what_page_1_costs() {
     let (server, url) = with_customers(30_000).await;
@@ -35,13 +46,7 @@ async fn page_10000_costs_what_page_1_costs() {
     assert_eq!(emails(&first), ["30000@example.com", "29999@example.com"]);
 
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    let sql: String = sqlx::query_scalar(
-        "select query from pg_stat_activity
-         where datname = current_database() and pid <> pg_backend_pid() and query like '%order by id desc%'",
-    )
-    .fetch_one(&mut connection)
-    .await
-    .unwrap();
+    let sql = list_of(&mut connection).await;
     // A cursor is the id of the last row: of page 9,999 it is the 19,998th newest.
     let deep: String =
         sqlx::query_scalar("select id::text from customer order by id desc offset 19997 limit 1")
@@ -89,4 +94,37 @@ async fn page_10000_costs_what_page_1_costs() {
             blocks(&deep)
         );
     }
+}
+
+#[tokio::test]
+async fn the_list_without_a_filter_is_not_planned_at_each_execution() {
+    let (server, url) = with_customers(3_000).await;
+    for _ in 0..8 {
+        let page = server.get("/api/customers?limit=2").await;
+        assert_eq!(emails(&page), ["3000@example.com", "2999@example.com"]);
+    }
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("analyze customer")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let sql = list_of(&mut connection).await;
+    let prepare = format!("prepare list as {sql}");
+    let execute = "execute list ('ffffffff-ffff-ffff-ffff-ffffffffffff', 21)";
+    sqlx::raw_sql(AssertSqlSafe(prepare))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    for _ in 0..8 {
+        sqlx::raw_sql(execute)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+    let plans: i64 =
+        sqlx::query_scalar("select generic_plans from pg_prepared_statements where name = 'list'")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!(plans, 3, "PostgreSQL makes five plans before it keeps one");
 }
