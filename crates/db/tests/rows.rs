@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::{PgConnection, Row};
+use sqlx::{Executor as _, PgConnection, Row};
 use support::{plain, pool, pool_at, settled};
 
 #[tokio::test]
@@ -34,6 +34,17 @@ async fn a_short_list_has_given_its_connection_back_before_its_first_row_is_look
         count += 1;
     }
     assert_eq!(count, 20);
+}
+
+#[tokio::test]
+async fn a_stream_and_a_future_outlive_the_reference_to_their_pool() {
+    let (mut rows, done) = {
+        let pool = pool("connection_limit=1");
+        let rows = sqlx::query("select 1").fetch(&pool);
+        (rows, tokio::spawn(pool.execute("select 2")))
+    };
+    rows.next().await.expect("a row").expect("no error");
+    done.await.expect("no panic").expect("a result");
 }
 
 #[tokio::test]

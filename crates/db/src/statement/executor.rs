@@ -15,9 +15,10 @@ use crate::statement::rows::Rows;
 use crate::statement::run::{Statement, Step, run, run_on_pool};
 
 // Only `fetch_many`, `fetch_optional`, `prepare_with` and `describe` are required. `execute` is written out because the
-// trait's own version passes its result through two boxed streams more.
+// trait's own version passes its result through two boxed streams more. Futures and streams hold a clone of the pool, as
+// those of sqlx's own pool do, so that they can outlive the reference.
 
-impl<'p> Executor<'p> for &'p Pool {
+impl<'p> Executor<'p> for &Pool {
     type Database = Postgres;
 
     fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<PgQueryResult, sqlx::Error>>
@@ -25,10 +26,10 @@ impl<'p> Executor<'p> for &'p Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let statement = Statement::new(query);
+        let (pool, statement) = (self.clone(), Statement::new(query));
         Box::pin(async move {
             let mut result = PgQueryResult::default();
-            run_on_pool(self, &statement?, &mut result).await?;
+            run_on_pool(&pool, &statement?, &mut result).await?;
             Ok(result)
         })
     }
@@ -38,9 +39,9 @@ impl<'p> Executor<'p> for &'p Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let statement = Statement::new(query);
+        let (pool, statement) = (self.clone(), Statement::new(query));
         Box::pin(Rows::of(|mut rows| async move {
-            run_on_pool(self, &statement?, &mut rows).await
+            run_on_pool(&pool, &statement?, &mut rows).await
         }))
     }
 
@@ -52,10 +53,10 @@ impl<'p> Executor<'p> for &'p Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let statement = Statement::new(query);
+        let (pool, statement) = (self.clone(), Statement::new(query));
         Box::pin(async move {
             let mut row = None;
-            run_on_pool(self, &statement?, &mut row).await?;
+            run_on_pool(&pool, &statement?, &mut row).await?;
             Ok(row)
         })
     }
