@@ -1,12 +1,13 @@
 //! `cargo xtask fill`: as many reservations as one likes.
 
+use std::io;
 use std::path::Path;
 use std::process::Command;
 
 use crate::database::{self, Database};
 use crate::dev;
 use crate::given::Sample;
-use crate::output::{Result, say};
+use crate::output::{Result, progress, say};
 use crate::rows::{Options, grouped};
 
 const HELP: &str = "\
@@ -31,7 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         given.takes_sample(Sample::Yes)?;
     }
     let database = Database::open(given, options.fresh)?;
-    say(format_args!(
+    progress(format_args!(
         "Filling {database} with {} reservations",
         grouped(rows)
     ));
@@ -58,7 +59,9 @@ fn run_program(programs: &Path, command: &[&str], url: &str) -> Result<()> {
     program
         .args(&command[1..])
         .env("DATABASE_URL", url)
-        .env("RUST_LOG", "warn");
+        .env("RUST_LOG", "warn")
+        // It says how far it is; what a command prints is its result.
+        .stdout(io::stderr());
     match program.status()?.success() {
         true => Ok(()),
         false => Err(format!("`{}` failed: see above", command.join(" ")).into()),

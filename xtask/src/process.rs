@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
@@ -32,6 +33,11 @@ status=$?
 kill "$reader" 2>/dev/null
 exit "$status"
 "#;
+
+/// A port that is free now; hardly anybody takes it before the program that is given it.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
 
 /// A program that is to be started.
 pub(crate) struct Process {

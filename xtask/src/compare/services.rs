@@ -1,7 +1,6 @@
 //! The three services that are compared, over one database.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use super::ab::{self, Report};
 use super::cpu;
 use super::table::Sample;
 use crate::output::Result;
-use crate::process::{Event, Process, Processes};
+use crate::process::{Event, Process, Processes, free_port};
 use crate::{http, workspace};
 
 /// What the tables call the services; the first is ours.
@@ -227,9 +226,4 @@ impl<'a> Services<'a> {
     pub(crate) fn stop(&mut self) {
         self.processes.stop();
     }
-}
-
-/// Of this machine's own choice; nobody else takes it so soon.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -1,7 +1,6 @@
 //! Asking the services, and the server what that took.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use crate::fill;
 use crate::filters::lists::{self, List};
 use crate::http::{self, Answer};
 use crate::output::Result;
-use crate::process::{Event, Process, Processes};
+use crate::process::{Event, Process, Processes, free_port};
 use crate::ready;
 
 const DATABASE: &str = "filters";
@@ -89,8 +88,7 @@ impl Services {
             ports: HashMap::new(),
         };
         for name in ["customer", "reservation"] {
-            // Free now, and hardly taken before the service has it.
-            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+            let port = free_port()?;
             let process = Process::new(name, &programs.join(name), &[], url).port(port);
             services.processes.start(process)?;
             services.ports.insert(name, port);

@@ -6,14 +6,15 @@ mod measure;
 use crate::dev;
 use crate::filters::lists::List;
 use crate::filters::measure::{Cost, Measured};
-use crate::output::{Result, say};
+use crate::output::{Result, progress, say};
 use crate::rows::{Options, grouped};
 
 const HELP: &str = "\
 Fills a private temporary PostgreSQL with N reservations (`cargo xtask fill`), asks the services for every combination of
 their lists' filters, for the first page and for a deep one (10,000 rows on, or where the list ends), and prints what each
 costs the server: planning and execution as pg_stat_statements counts them, in milliseconds. It is the mean of 20 requests,
-the least of five such means, after 10 requests that do not count. With two sizes the last column has their ratio.
+the least of five such means, after 10 requests that do not count. With two sizes the last column has their ratio. The
+table goes to standard output, everything else to standard error.
 
 cargo xtask filters [--rows N]…
   --rows N      how many reservations, as often as you like; 100000 and 1000000 unless told
@@ -33,7 +34,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let programs = dev::build(true)?;
     let mut measured = Vec::new();
     for rows in &options.rows {
-        say(format_args!(
+        progress(format_args!(
             "Filling a temporary PostgreSQL with {} reservations",
             grouped(*rows)
         ));

@@ -36,7 +36,7 @@ pub(crate) trait Answer: Send {
 
     fn take(&mut self, steps: impl Iterator<Item = Step>);
 
-    /// Whether the statement may run again from its beginning.
+    /// Nothing of the answer was taken, so that the statement may begin again.
     fn is_empty(&self) -> bool;
 }
 
