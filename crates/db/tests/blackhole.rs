@@ -155,3 +155,36 @@ async fn a_check_in_silence_takes_a_second_and_names_its_own_limit() {
     drop(held);
     until("it is ready again", async || pool.check().await.is_ok()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn close_in_silence_returns_within_its_deadline() {
+    let (server, url) = (local_postgres::shared(), local_postgres::database());
+    for deadline in [0, 200, 1000] {
+        let proxy = Proxy::start(server.port(), Duration::ZERO).await;
+        let pool = pool_at(&proxy.url(&url, server.port()), "connection_limit=3");
+        let leases: Vec<_> = join_all((0..3).map(|_| pool.acquire())).await;
+        // The full pool opens its control connection for this: closing has to end with it and without.
+        pool.check().await.expect("an answer");
+        drop(leases);
+        proxy.swallow(true);
+        let statements: Vec<_> = (0..2)
+            .map(|_| {
+                tokio::spawn({
+                    let pool = pool.clone();
+                    async move { pool.execute("select 1").await.map(drop) }
+                })
+            })
+            .collect();
+        until("they run", async || pool.stats().in_use == 2).await;
+        let deadline = Duration::from_millis(deadline);
+        let started = Instant::now();
+        let closed = pool.close(deadline).await;
+        let took = started.elapsed();
+        assert!(
+            took < deadline + Duration::from_millis(100),
+            "{took:?} of {deadline:?}"
+        );
+        assert_eq!((closed.idle, closed.cut), (1, 2), "{closed:?}");
+        statements.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}

@@ -1,6 +1,7 @@
 //! The end of a pool: who waits gets an error, idle connections close, busy ones may finish until a deadline.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -28,25 +29,45 @@ pub struct Closed {
     pub cut: u32,
 }
 
-pub(crate) async fn close(pool: &Shared, deadline: Duration) -> Closed {
+/// Time at the end of the deadline for ending what is still in use: a quarter of it, and no more than this.
+const LONGEST_END: Duration = Duration::from_millis(500);
+/// How long ending it may go on after the deadline.
+const GRACE: Duration = Duration::from_millis(50);
+
+pub(crate) async fn close(pool: &Arc<Shared>, deadline: Duration) -> Closed {
+    let started = Instant::now();
     pool.permits.semaphore.close();
     pool.available.notify_waiters();
     let busy = pool.state().in_use();
     let idle = close_idle(pool);
-    let _ = timeout(deadline, unused(pool)).await;
+    let patience = deadline.saturating_sub(LONGEST_END.min(deadline / 4));
+    let _ = timeout(patience, unused(pool)).await;
     let cut = pool.state().in_use();
-    if let Some(backends) = backends_in_use(pool) {
-        let ended = control_connection::terminate(pool, &backends);
-        let _ = timeout(Duration::from_millis(500), ended).await;
-        let _ = timeout(Duration::from_millis(250), unused(pool)).await;
-    }
-    let closed = control_connection::close(pool, true);
-    let _ = timeout(Duration::from_millis(250), closed).await;
+    // Without a deadline to keep, nothing is waited for, not even the server's answer.
+    let end = match deadline.is_zero() {
+        true => deadline,
+        false => deadline.saturating_add(GRACE),
+    };
+    let _ = timeout(end.saturating_sub(started.elapsed()), end_sessions(pool)).await;
     Closed {
         idle,
         finished: busy.saturating_sub(cut),
         cut,
     }
+}
+
+/// Tells the server to end the sessions in use, waits until they have gone, and closes the control connection.
+async fn end_sessions(pool: &Arc<Shared>) {
+    if let Some(backends) = backends_in_use(pool) {
+        // In a task of its own, which goes on when the time is over.
+        let shared = pool.clone();
+        let ended =
+            tokio::spawn(async move { control_connection::terminate(&shared, &backends).await });
+        if matches!(ended.await, Ok(Ok(()))) {
+            let _ = timeout(LONGEST_END, unused(pool)).await;
+        }
+    }
+    control_connection::close(pool, true).await;
 }
 
 /// The condition that finds the sessions in use, if there are any that the server can be told of.

@@ -207,9 +207,9 @@ impl Pool {
         lease.ping(limit).await
     }
 
-    /// Closes the pool for good. Waiters get [`Error::Closed`] at once, idle connections close, busy ones may finish
-    /// until `deadline`, then the server ends their sessions. Takes at most a second longer than `deadline`, whatever
-    /// the server does.
+    /// Closes the pool for good. Waiters get [`Error::Closed`] at once, idle connections close, and busy ones may finish.
+    /// Shortly before `deadline` (a quarter of it, 500 ms at most) the server is told to end the sessions of those that
+    /// have not. Returns within 0.1 s after `deadline`, whatever the server does; with a deadline of zero at once.
     pub async fn close(&self, deadline: Duration) -> Closed {
         close::close(&self.0, deadline).await
     }
