@@ -1,7 +1,6 @@
 //! What can go wrong, said so that the reader knows what to do.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 
 use crate::connect_error::ConnectError;
+use crate::queue_error::{PoolTimeout, QueueLimit, overloaded};
 
 /// Every error of this crate.
 ///
@@ -28,17 +28,19 @@ use crate::connect_error::ConnectError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No connection became free within `pool_timeout`.
+    /// No connection became free within `pool_timeout`, or before the caller's deadline.
     #[error("{0}")]
     PoolTimeout(Box<PoolTimeout>),
-    /// The queue for a connection is full, or longer than `pool_timeout`.
-    #[error(
-        "too many callers wait for a connection ({waiting} waiting); try again in {retry_after:.1?}"
-    )]
+    /// A caller was turned away, because it would have waited in vain or the queue is at a limit.
+    #[error("{}", overloaded(*.waiting, *.expected_wait, *.limit))]
     Overloaded {
         /// Callers in the queue.
         waiting: u32,
-        /// When the queue should be shorter.
+        /// How long one more would wait, as the connections came back lately. `None` when too few have.
+        expected_wait: Option<Duration>,
+        /// What it was turned away for.
+        limit: QueueLimit,
+        /// When to try again: the expected wait, from 1 s to 30 s.
         retry_after: Duration,
     },
     /// No connection could be opened.
@@ -66,55 +68,6 @@ pub enum Error {
     /// Anything else that sqlx reports.
     #[error(transparent)]
     Sqlx(sqlx::Error),
-}
-
-/// What the pool looked like when a caller had waited for too long.
-#[derive(Debug)]
-pub struct PoolTimeout {
-    /// How long the caller waited.
-    pub waited: Duration,
-    /// The setting: `pool_timeout`.
-    pub pool_timeout: Duration,
-    /// The setting: `connection_limit`, or what [`Pool::resize`](crate::Pool::resize) has made of it.
-    pub limit: u32,
-    /// Connections in use.
-    pub in_use: u32,
-    /// Connections idle.
-    pub idle: u32,
-    /// Callers still waiting.
-    pub waiting: u32,
-    /// Who has held a connection longest: the place in the code or the SQL, and for how long.
-    pub longest: Option<(String, Duration)>,
-    /// The last failure to open a connection, if the database is out of reach.
-    pub connect: Option<Arc<ConnectError>>,
-}
-
-impl fmt::Display for PoolTimeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Timed out fetching a new connection from the connection pool \
-             (Current connection pool timeout: {:?}, connection limit: {}). \
-             Waited {:.1?}: {} in use, {} idle, {} waiting",
-            self.pool_timeout, self.limit, self.waited, self.in_use, self.idle, self.waiting
-        )?;
-        match (&self.connect, &self.longest) {
-            (Some(error), _) => write!(f, ". No connection can be opened: {error}"),
-            (None, Some((what, held))) if *held >= self.waited => {
-                write!(
-                    f,
-                    ". All connections are held; the longest for {held:.1?} by {what}"
-                )
-            }
-            (None, Some((what, held))) => {
-                write!(
-                    f,
-                    ". More work arrives than the connections can do; the longest holder has run for {held:.1?}: {what}"
-                )
-            }
-            (None, None) => Ok(()),
-        }
-    }
 }
 
 impl Error {

@@ -12,6 +12,7 @@
 //! - a statement on [`&Pool`](Pool): one connection for one statement;
 //! - [`Pool::acquire`]: a [`Lease`] for several statements in a row;
 //! - [`Pool::begin`] and [`Pool::transaction`]: all or nothing, with savepoints by [`Transaction::begin`];
+//! - [`with_deadline`]: none of these waits for a connection beyond the moment when nobody needs the answer any more;
 //! - [`Pool::stats`], [`Pool::publish`], [`Pool::check`] and [`Pool::examine`]: what the pool does, and whether it can;
 //! - [`Pool::migrate`], [`Pool::resize`] and [`Pool::close`]: its beginning, its size and its end.
 //!
@@ -23,12 +24,14 @@
 
 mod config;
 mod connect_error;
+mod deadline;
 mod doctor;
 mod error;
 mod metrics;
 mod migrate;
 mod only_reads;
 mod pool;
+mod queue_error;
 mod savepoint;
 mod session_effect;
 mod statement;
@@ -36,9 +39,11 @@ mod transaction;
 
 pub use config::{Config, ConfigError, PARAMETERS};
 pub use connect_error::ConnectError;
+pub use deadline::with_deadline;
 pub use doctor::Report;
-pub use error::{Error, PoolTimeout};
+pub use error::Error;
 pub use metrics::{CloseReason, Stats};
 pub use pool::{Closed, Lease, Pool, pool};
+pub use queue_error::{PoolTimeout, QueueLimit};
 pub use savepoint::Savepoint;
 pub use transaction::{Isolation, Transaction, TransactionOptions};

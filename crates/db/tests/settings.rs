@@ -24,7 +24,7 @@ fn each_parameter_is_read_with_its_unit() {
         ("connection_limit=5&pool_timeout=7", |c| {
             c.connection_limit == 5 && c.pool_timeout == Some(Duration::from_secs(7))
         }),
-        ("connection_limit=5", |c| c.queue_limit == 100),
+        ("connection_limit=5", |c| c.queue_limit == 10_000),
         ("queue_limit=0", |c| c.queue_limit == 0),
         ("pool_timeout=0", |c| c.pool_timeout.is_none()),
         ("connect_timeout=250ms", |c| {

@@ -28,7 +28,8 @@ pub struct Config {
     pub connection_limit: u32,
     /// Connections kept open even when nobody needs them. Default 0.
     pub min_connections: u32,
-    /// Most callers that may wait for a connection; more are turned away at once. Default: 20 for each connection.
+    /// Most callers that may wait for a connection: a brake against memory running out. Who would wait in vain is turned
+    /// away before. Default 10,000.
     pub queue_limit: u32,
     /// Longest wait for a free connection. Default 20 s.
     pub pool_timeout: Option<Duration>,
@@ -122,7 +123,7 @@ impl Config {
         Self {
             connection_limit: 10,
             min_connections: 0,
-            queue_limit: 200,
+            queue_limit: 10_000,
             pool_timeout: seconds(20),
             connect_timeout: seconds(5),
             socket_timeout: seconds(6),
@@ -143,7 +144,6 @@ impl Config {
 
     fn read_limits(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
         given.number("connection_limit", 1..=10_000, &mut self.connection_limit)?;
-        self.queue_limit = self.connection_limit.saturating_mul(20);
         given.number("queue_limit", 0..=1_000_000, &mut self.queue_limit)?;
         given.number(
             "min_connections",

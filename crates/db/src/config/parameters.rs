@@ -14,7 +14,7 @@ table! {
     "connect_timeout", "5", "seconds a new connection may take to open";
     "socket_timeout", "6", "seconds a statement may take, enforced by the client";
     "min_connections", "0", "connections kept open ahead of need";
-    "queue_limit", "20 × connection_limit", "callers that may wait; more are turned away at once";
+    "queue_limit", "10000", "callers that may wait; more are turned away at once";
     "max_connection_lifetime", "1800", "seconds until a connection is replaced, ± 10 %";
     "max_idle_connection_lifetime", "300", "seconds until an idle connection is closed";
     "leak_threshold", "30", "seconds a connection may be held before that is reported";

@@ -8,9 +8,10 @@ use tokio::sync::TryAcquireError;
 use tokio::time::timeout;
 
 use crate::connect_error::ConnectError;
-use crate::error::{Error, PoolTimeout};
+use crate::error::Error;
 use crate::pool::holder::Origin;
 use crate::pool::lease::Lease;
+use crate::pool::queue::{queue, until_deadline};
 use crate::pool::state::{Nested, Permit, Shared, State, Taken};
 use crate::pool::{connect, janitor};
 
@@ -20,44 +21,56 @@ const PING_TIMEOUT: Duration = Duration::from_millis(250);
 
 pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease, Error> {
     let explicit = matches!(origin, Origin::Code(_));
-    let (since, queued) = take_permit(pool, &origin).await?;
+    let asked = Instant::now();
+    let queued = take_permit(pool, &origin, asked).await?;
     let mut permit = Permit::new(pool.clone());
-    if queued {
+    if queued.is_some() {
         // The pool is busy: what has come meanwhile for other tasks of this thread goes before another statement is sent.
         // Otherwise the slowest of a hundred callers take a sixth longer.
         tokio::task::yield_now().await;
     }
+    let since = queued.unwrap_or(asked);
     loop {
         let taken = pool.state().take(&origin, since);
         let taken = match taken {
             Some(taken) => taken,
-            None => wait_for_connection(pool, &origin).await?,
+            None => until_deadline(pool, asked, wait_for_connection(pool, &origin)).await?,
         };
         permit.holding.holder = Some(taken.holder);
         // Whoever waited in the queue has been told before.
-        if let Some(nested) = taken.nested.filter(|_| !queued) {
+        if let Some(nested) = taken.nested.filter(|_| queued.is_none()) {
             report_nesting(pool, &origin, nested);
         }
         let idle = since.saturating_duration_since(taken.connection.idle_since);
         let trusted = !taken.connection.suspect && idle < TRUSTED;
         let mut lease = Lease::new(permit, taken.connection, explicit);
-        if trusted || lease.ping(PING_TIMEOUT).await.is_ok() {
-            pool.metrics.acquired.fetch_add(1, Relaxed);
-            return Ok(lease);
+        let answer = match trusted {
+            true => Ok(()),
+            false => until_deadline(pool, asked, lease.ping(PING_TIMEOUT)).await,
+        };
+        match answer {
+            Ok(()) => {
+                pool.metrics.acquired.fetch_add(1, Relaxed);
+                return Ok(lease);
+            }
+            // Its time is over, which says nothing about the connection.
+            Err(error @ Error::PoolTimeout(_)) => return Err(error),
+            Err(_) => permit = lease.discard(),
         }
-        permit = lease.discard();
     }
 }
 
-/// Takes a permit, which dropping a [`Permit`] gives back. Says when it was there, and whether the
-/// caller had to queue.
-async fn take_permit(pool: &Shared, origin: &Origin) -> Result<(Instant, bool), Error> {
-    let since = Instant::now();
+/// Takes a permit, which dropping a [`Permit`] gives back. Says when it was there if the caller had to queue.
+async fn take_permit(
+    pool: &Shared,
+    origin: &Origin,
+    asked: Instant,
+) -> Result<Option<Instant>, Error> {
     match pool.permits.semaphore.try_acquire() {
         Ok(permit) => {
             permit.forget();
             pool.metrics.wait_time.record(Duration::ZERO);
-            return Ok((since, false));
+            return Ok(None);
         }
         Err(TryAcquireError::Closed) => return Err(Error::Closed),
         Err(TryAcquireError::NoPermits) => {}
@@ -67,58 +80,7 @@ async fn take_permit(pool: &Shared, origin: &Origin) -> Result<(Instant, bool), 
     if let Some(nested) = nested {
         report_nesting(pool, origin, nested);
     }
-    Ok((queue(pool, since).await?, true))
-}
-
-/// Waits in the queue. The time is recorded also for those who wait in vain.
-async fn queue(pool: &Shared, since: Instant) -> Result<Instant, Error> {
-    admit(pool)?;
-    let _waiting = Waiting::new(pool, since);
-    let limit = pool.config.pool_timeout.unwrap_or(Duration::MAX);
-    match timeout(limit, pool.permits.semaphore.acquire()).await {
-        Ok(Ok(permit)) => permit.forget(),
-        Ok(Err(_)) => return Err(Error::Closed),
-        Err(_) => return Err(timed_out(pool, since, limit)),
-    }
-    Ok(Instant::now())
-}
-
-/// Turns a caller away at once who would only wait in vain.
-fn admit(pool: &Shared) -> Result<(), Error> {
-    let waiting = pool.permits.waiting.load(Relaxed);
-    let expected = pool.permits.expected_wait(waiting);
-    let too_long = pool
-        .config
-        .pool_timeout
-        .is_some_and(|limit| expected > limit);
-    if waiting < pool.config.queue_limit && !too_long {
-        return Ok(());
-    }
-    pool.metrics.shed.fetch_add(1, Relaxed);
-    Err(Error::Overloaded {
-        waiting,
-        retry_after: expected.clamp(Duration::from_secs(1), Duration::from_secs(30)),
-    })
-}
-
-/// Counts a caller in the queue for as long as it waits, however the waiting ends.
-struct Waiting<'a> {
-    pool: &'a Shared,
-    since: Instant,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(pool: &'a Shared, since: Instant) -> Self {
-        pool.permits.waiting.fetch_add(1, Relaxed);
-        Self { pool, since }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.pool.permits.waiting.fetch_sub(1, Relaxed);
-        self.pool.metrics.wait_time.record(self.since.elapsed());
-    }
+    queue(pool, asked).await.map(Some)
 }
 
 /// Holding one connection while asking for another is how pools lock up: every holder waits for the others.
@@ -131,28 +93,6 @@ fn report_nesting(pool: &Shared, wanted: &Origin, nested: Nested) {
             "a task that holds a connection asks for another: enough of them lock the pool up"
         );
     }
-}
-
-fn timed_out(pool: &Shared, since: Instant, pool_timeout: Duration) -> Error {
-    pool.metrics.timed_out.fetch_add(1, Relaxed);
-    let stats = pool.stats();
-    let mut state = pool.state();
-    let longest = state
-        .holders()
-        .min_by_key(|holder| holder.since)
-        .map(|holder| (holder.describe(), holder.since.elapsed()));
-    let connect = state.outage().map(|failures| failures.last.clone());
-    drop(state);
-    Error::PoolTimeout(Box::new(PoolTimeout {
-        waited: since.elapsed(),
-        pool_timeout,
-        limit: stats.limit,
-        in_use: stats.in_use,
-        idle: stats.idle,
-        waiting: stats.waiting,
-        longest,
-        connect,
-    }))
 }
 
 /// What a caller with a permit but no connection does next.

@@ -1,7 +1,7 @@
 //! The pool as its users see it. Each of its promises is kept in a file of this folder, and each file imports only
 //! files below it:
 //!
-//! `acquire`, `close`, `janitor` · `lease` · `recycle` · `control_connection` · `connect` · `closing` · `state` ·
+//! `acquire`, `close`, `janitor` · `queue` · `lease` · `recycle` · `control_connection` · `connect` · `closing` · `state` ·
 //! `permits`, `holder`
 
 mod acquire;
@@ -13,6 +13,7 @@ mod holder;
 mod janitor;
 mod lease;
 mod permits;
+mod queue;
 mod recycle;
 mod state;
 
@@ -105,8 +106,8 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// [`Error::PoolTimeout`] after `pool_timeout`, [`Error::Overloaded`] at once when too many wait already,
-    /// [`Error::Connect`] within `connect_timeout`, or [`Error::Closed`].
+    /// [`Error::PoolTimeout`] after `pool_timeout` or at the [deadline](crate::with_deadline), [`Error::Overloaded`] at once
+    /// when it would come to that, [`Error::Connect`] within `connect_timeout`, or [`Error::Closed`].
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
         let (pool, place) = (self.0.clone(), Location::caller());

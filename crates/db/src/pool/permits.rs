@@ -1,7 +1,8 @@
-//! The permits: `connection_limit` of them, given in the order of the callers. Who has one may use a connection.
+//! The permits: `connection_limit` of them, given in the order of the callers, and the pace at which they come back. Who
+//! has one may use a connection.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
@@ -15,8 +16,6 @@ pub(crate) struct Permits {
     excess: AtomicU32,
     /// Callers in the queue.
     pub(crate) waiting: AtomicU32,
-    /// How long a connection is held, in nanoseconds, as a moving average.
-    average_use: AtomicU64,
 }
 
 impl Permits {
@@ -26,27 +25,11 @@ impl Permits {
             limit: AtomicU32::new(config.connection_limit),
             excess: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
-            average_use: AtomicU64::new(0),
         }
     }
 
-    /// How long a caller behind so many others is likely to wait.
-    pub(crate) fn expected_wait(&self, waiting: u32) -> Duration {
-        let work = self
-            .average_use
-            .load(Relaxed)
-            .saturating_mul(waiting.into());
-        Duration::from_nanos(work / u64::from(self.limit.load(Relaxed).max(1)))
-    }
-
-    /// Gives a permit back after it was used for so long.
-    pub(crate) fn give_back(&self, used: Option<Duration>) {
-        if let Some(used) = used {
-            // Two writers at once lose a sample now and then, which an average can bear.
-            let old = self.average_use.load(Relaxed);
-            let new = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
-            self.average_use.store(old - old / 8 + new / 8, Relaxed);
-        }
+    /// Gives a permit back.
+    pub(crate) fn give_back(&self) {
         let was_excess = self
             .excess
             .fetch_update(Relaxed, Relaxed, |excess| excess.checked_sub(1));
@@ -70,5 +53,108 @@ impl Permits {
             let free = self.semaphore.forget_permits(fewer);
             self.excess.fetch_add((fewer - free) as u32, Relaxed);
         }
+    }
+}
+
+/// The average is over so many uses: a single slow one does not frighten it, a burst of slow ones is soon forgotten.
+const AVERAGED: u32 = 32;
+/// Fewer uses than this tell nothing.
+const ENOUGH: u32 = 8;
+/// After so long without a use, or twice the average if that is longer, what was measured tells nothing any more.
+const FRESH: Duration = Duration::from_secs(1);
+/// A connection held for longer counts as held for so long: that is somebody's long work, not the pace of the others.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// How long connections are held, as a moving average.
+#[derive(Default)]
+pub(crate) struct Pace {
+    average: Duration,
+    uses: u32,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    /// A connection was held for so long, until `now`.
+    pub(crate) fn record(&mut self, used: Duration, now: Instant) {
+        if !self.is_fresh(now) {
+            self.uses = 0;
+        }
+        self.uses = (self.uses + 1).min(AVERAGED);
+        self.average = self.average - self.average / self.uses + used.min(LONGEST) / self.uses;
+        self.last = Some(now);
+    }
+
+    /// How long it takes until so many permits, of `limit`, come back. `None` when nothing was measured lately.
+    pub(crate) fn expected_wait(&self, permits: u32, limit: u32, now: Instant) -> Option<Duration> {
+        let known = self.uses >= ENOUGH && self.is_fresh(now);
+        known.then(|| self.average.saturating_mul(permits) / limit.max(1))
+    }
+
+    fn is_fresh(&self, now: Instant) -> bool {
+        let fresh = FRESH.max(self.average * 2);
+        self.last.is_some_and(|last| now - last < fresh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOW: Duration = Duration::from_secs(2);
+    const FAST: Duration = Duration::from_millis(1);
+
+    /// Ten connections are used so often, each time for so long, beginning at `now`.
+    fn used(pace: &mut Pace, times: u32, each: Duration, now: &mut Instant) {
+        for _ in 0..times {
+            *now += each / 10;
+            pace.record(each, *now);
+        }
+    }
+
+    #[test]
+    fn nobody_is_expected_to_wait_before_enough_was_measured() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        assert_eq!(pace.expected_wait(1000, 10, now), None);
+        used(&mut pace, ENOUGH - 1, SLOW, &mut now);
+        assert_eq!(pace.expected_wait(1000, 10, now), None);
+        used(&mut pace, 1, SLOW, &mut now);
+        assert_eq!(pace.expected_wait(100, 10, now), Some(SLOW * 10));
+        assert_eq!(pace.expected_wait(0, 10, now), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_burst_of_slow_statements_is_soon_forgotten() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        used(&mut pace, 1000, SLOW, &mut now);
+        used(&mut pace, 200, FAST, &mut now);
+        let expected = pace.expected_wait(1000, 10, now).expect("a pace");
+        assert!(
+            expected < Duration::from_secs(1),
+            "20 ms later: {expected:?}"
+        );
+    }
+
+    #[test]
+    fn one_connection_held_for_an_hour_turns_nobody_away() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        used(&mut pace, 1000, FAST, &mut now);
+        pace.record(Duration::from_secs(3600), now);
+        let expected = pace.expected_wait(1000, 10, now).expect("a pace");
+        assert!(expected < Duration::from_secs(20), "{expected:?}");
+    }
+
+    #[test]
+    fn what_was_measured_before_a_pause_tells_nothing_after_it() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        used(&mut pace, 1000, SLOW, &mut now);
+        assert!(
+            pace.expected_wait(1, 10, now + SLOW).is_some(),
+            "the next may still run"
+        );
+        now += SLOW * 2;
+        assert_eq!(pace.expected_wait(1, 10, now), None);
+        used(&mut pace, ENOUGH, FAST, &mut now);
+        let expected = pace.expected_wait(1000, 10, now).expect("a new pace");
+        assert!(expected < Duration::from_millis(110), "{expected:?}");
     }
 }

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::connect_error::ConnectError;
 use crate::metrics::{Metrics, Stats};
 use crate::pool::holder::{Holder, Origin};
-use crate::pool::permits::Permits;
+use crate::pool::permits::{Pace, Permits};
 
 #[cfg(test)]
 thread_local! {
@@ -61,6 +61,13 @@ impl Shared {
         #[cfg(test)]
         LOCKS.set(LOCKS.get() + 1);
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long it is likely to take until so many permits come back, if that is known.
+    pub(crate) fn expected_wait(&self, permits: u32) -> Option<Duration> {
+        let limit = self.permits.limit.load(Relaxed);
+        let state = self.state();
+        state.pace.expected_wait(permits, limit, Instant::now())
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -137,6 +144,7 @@ pub(crate) struct State {
     pub(crate) reconnecting: bool,
     /// Connections that broke lately, and since when.
     pub(crate) broken: (u32, Option<Instant>),
+    pub(crate) pace: Pace,
     /// When a connection last came back in good health.
     pub(crate) came_back: Option<Instant>,
     /// Holders that took their connection by `acquire` or `begin`.
@@ -275,6 +283,7 @@ impl Holding {
         state.explicit -= u32::from(matches!(holder.origin, Origin::Code(_)));
         let held = now - holder.since;
         self.used = Some(held);
+        state.pace.record(held, now);
         if holder.reported {
             self.late = Some(holder.describe());
         }
@@ -295,10 +304,7 @@ impl Drop for Permit {
                 );
             }
         }
-        // One that was held for an hour must not turn the next burst away.
-        let longest = pool.config.pool_timeout.unwrap_or(Duration::MAX);
-        let used = holding.used.map(|used| used.min(longest));
-        pool.permits.give_back(used);
+        pool.permits.give_back();
         if pool.permits.semaphore.is_closed() {
             pool.returned.notify_waiters();
         }

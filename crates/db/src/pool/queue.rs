@@ -1,0 +1,136 @@
+//! The queue for a permit: who may wait, for how long, and what those are told who wait in vain.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tokio::task::consume_budget;
+use tokio::time::{timeout, timeout_at};
+
+use crate::deadline;
+use crate::error::Error;
+use crate::pool::state::Shared;
+use crate::queue_error::{PoolTimeout, QueueLimit};
+
+/// Waits in the queue for a permit, which dropping a [`Permit`](crate::pool::state::Permit) gives back. Says when it was
+/// there. The time is recorded also for those who wait in vain.
+pub(crate) async fn queue(pool: &Shared, since: Instant) -> Result<Instant, Error> {
+    let (longest, limit) = patience(pool, since);
+    if let Err(error) = admit(pool, limit) {
+        // Whoever asks again and again must not keep a thread from those whose turn it is.
+        consume_budget().await;
+        return Err(error);
+    }
+    let _waiting = Waiting::new(pool, since);
+    match timeout(longest, pool.permits.semaphore.acquire()).await {
+        Ok(Ok(permit)) => permit.forget(),
+        Ok(Err(_)) => return Err(Error::Closed),
+        Err(_) => {
+            let by_deadline = matches!(limit, Some(QueueLimit::Deadline(_)));
+            return Err(timed_out(pool, since, by_deadline));
+        }
+    }
+    Ok(Instant::now())
+}
+
+/// How long a caller waits at most, and what says so: `pool_timeout` or its own deadline, whichever is sooner.
+fn patience(pool: &Shared, since: Instant) -> (Duration, Option<QueueLimit>) {
+    let left = deadline::current().map(|deadline| deadline.saturating_duration_since(since));
+    match (left, pool.config.pool_timeout) {
+        (Some(left), limit) if limit.is_none_or(|limit| left < limit) => {
+            (left, Some(QueueLimit::Deadline(left)))
+        }
+        (_, Some(limit)) => (limit, Some(QueueLimit::PoolTimeout(limit))),
+        (_, None) => (Duration::MAX, None),
+    }
+}
+
+/// Turns a caller away at once who would only wait in vain.
+fn admit(pool: &Shared, limit: Option<QueueLimit>) -> Result<(), Error> {
+    let waiting = pool.permits.waiting.load(Relaxed);
+    let expected = pool.expected_wait(waiting);
+    let length = pool.config.queue_limit;
+    let exceeded = match (limit, expected) {
+        _ if waiting >= length => Some(QueueLimit::Length(length)),
+        (
+            Some(QueueLimit::Deadline(longest) | QueueLimit::PoolTimeout(longest)),
+            Some(expected),
+        ) => limit.filter(|_| expected > longest),
+        _ => None,
+    };
+    exceeded.map_or(Ok(()), |limit| {
+        Err(turned_away(pool, waiting, expected, limit))
+    })
+}
+
+fn turned_away(
+    pool: &Shared,
+    waiting: u32,
+    expected_wait: Option<Duration>,
+    limit: QueueLimit,
+) -> Error {
+    pool.metrics.shed.fetch_add(1, Relaxed);
+    let (soonest, latest) = (Duration::from_secs(1), Duration::from_secs(30));
+    Error::Overloaded {
+        waiting,
+        expected_wait,
+        limit,
+        retry_after: expected_wait.unwrap_or_default().clamp(soonest, latest),
+    }
+}
+
+/// Counts a caller in the queue for as long as it waits, however the waiting ends.
+struct Waiting<'a> {
+    pool: &'a Shared,
+    since: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(pool: &'a Shared, since: Instant) -> Self {
+        pool.permits.waiting.fetch_add(1, Relaxed);
+        Self { pool, since }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.pool.permits.waiting.fetch_sub(1, Relaxed);
+        self.pool.metrics.wait_time.record(self.since.elapsed());
+    }
+}
+
+/// The error of a caller who has waited in vain, with what the pool looks like.
+fn timed_out(pool: &Shared, since: Instant, by_deadline: bool) -> Error {
+    pool.metrics.timed_out.fetch_add(1, Relaxed);
+    let stats = pool.stats();
+    let mut state = pool.state();
+    let longest = state
+        .holders()
+        .min_by_key(|holder| holder.since)
+        .map(|holder| (holder.describe(), holder.since.elapsed()));
+    let connect = state.outage().map(|failures| failures.last.clone());
+    drop(state);
+    Error::PoolTimeout(Box::new(PoolTimeout {
+        waited: since.elapsed(),
+        pool_timeout: pool.config.pool_timeout,
+        by_deadline,
+        limit: stats.limit,
+        in_use: stats.in_use,
+        idle: stats.idle,
+        waiting: stats.waiting,
+        longest,
+        connect,
+    }))
+}
+
+/// Does what comes between the permit and the lease, until the caller's deadline if it carries one.
+pub(crate) async fn until_deadline<T>(
+    pool: &Shared,
+    since: Instant,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let Some(deadline) = deadline::current() else {
+        return work.await;
+    };
+    let done = timeout_at(deadline.into(), work).await;
+    done.unwrap_or_else(|_| Err(timed_out(pool, since, true)))
+}
