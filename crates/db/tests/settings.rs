@@ -17,7 +17,7 @@ fn parse(parameters: &str) -> Result<Config, String> {
 fn each_parameter_is_read_with_its_unit() {
     let seconds = |n| Some(Duration::from_secs(n));
     type Check = fn(&Config) -> bool;
-    let accepted: [(&str, Check); 14] = [
+    let accepted: [(&str, Check); 16] = [
         ("", |c| {
             c.connection_limit == 10 && c.pool_timeout == Some(Duration::from_secs(20))
         }),
@@ -26,6 +26,10 @@ fn each_parameter_is_read_with_its_unit() {
         }),
         ("connection_limit=5", |c| c.queue_limit == 10_000),
         ("queue_limit=0", |c| c.queue_limit == 0),
+        ("connection_limit=5", |c| c.queue_target.is_none()),
+        ("queue_target=50ms", |c| {
+            c.queue_target == Some(Duration::from_millis(50))
+        }),
         ("pool_timeout=0", |c| c.pool_timeout.is_none()),
         ("connect_timeout=250ms", |c| {
             c.connect_timeout == Some(Duration::from_millis(250))

@@ -31,6 +31,9 @@ pub struct Config {
     /// Most callers that may wait for a connection: a brake against memory running out. Who would wait in vain is turned
     /// away before. Default 10,000.
     pub queue_limit: u32,
+    /// Wait that the queue may keep up: one in which everybody has waited for longer for a second is cut, and then nobody
+    /// waits for longer. Default: never cut.
+    pub queue_target: Option<Duration>,
     /// Longest wait for a free connection. Default 20 s.
     pub pool_timeout: Option<Duration>,
     /// Longest wait for a new connection to open. Default 5 s.
@@ -124,6 +127,7 @@ impl Config {
             connection_limit: 10,
             min_connections: 0,
             queue_limit: 10_000,
+            queue_target: None,
             pool_timeout: seconds(20),
             connect_timeout: seconds(5),
             socket_timeout: seconds(6),
@@ -156,6 +160,7 @@ impl Config {
         const SECOND: Duration = Duration::from_secs(1);
         const MILLISECOND: Duration = Duration::from_millis(1);
         for (key, field) in [
+            ("queue_target", &mut self.queue_target),
             ("pool_timeout", &mut self.pool_timeout),
             ("connect_timeout", &mut self.connect_timeout),
             ("socket_timeout", &mut self.socket_timeout),

@@ -15,6 +15,7 @@ table! {
     "socket_timeout", "6", "seconds a statement may take, enforced by the client";
     "min_connections", "0", "connections kept open ahead of need";
     "queue_limit", "10000", "callers that may wait; more are turned away at once";
+    "queue_target", "0", "seconds that the wait may stay at before the queue is cut to it; 0 never cuts";
     "max_connection_lifetime", "1800", "seconds until a connection is replaced, ± 10 %";
     "max_idle_connection_lifetime", "300", "seconds until an idle connection is closed";
     "leak_threshold", "30", "seconds a connection may be held before that is reported";

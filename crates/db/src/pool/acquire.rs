@@ -70,6 +70,9 @@ async fn take_permit(
         Ok(permit) => {
             permit.forget();
             pool.metrics.wait_time.record(Duration::ZERO);
+            if let Some(delay) = &pool.permits.delay {
+                delay.served(Duration::ZERO, asked, |calls| pool.expected_wait(calls));
+            }
             return Ok(None);
         }
         Err(TryAcquireError::Closed) => return Err(Error::Closed),

@@ -2,13 +2,14 @@
 //! files below it:
 //!
 //! `acquire`, `close`, `janitor` · `queue` · `lease` · `recycle` · `control_connection` · `connect` · `closing` · `state` ·
-//! `permits`, `holder`
+//! `permits`, `holder` · `delay`
 
 mod acquire;
 mod close;
 mod closing;
 mod connect;
 mod control_connection;
+mod delay;
 mod holder;
 mod janitor;
 mod lease;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
+use crate::pool::delay::Delay;
 
 pub(crate) struct Permits {
     /// Callers wait here, first come, first served. Closed with the pool.
@@ -16,6 +17,8 @@ pub(crate) struct Permits {
     excess: AtomicU32,
     /// Callers in the queue.
     pub(crate) waiting: AtomicU32,
+    /// What `queue_target` asks for.
+    pub(crate) delay: Option<Delay>,
 }
 
 impl Permits {
@@ -25,6 +28,7 @@ impl Permits {
             limit: AtomicU32::new(config.connection_limit),
             excess: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
+            delay: config.queue_target.map(Delay::new),
         }
     }
 

@@ -15,13 +15,25 @@ use crate::queue_error::{PoolTimeout, QueueLimit};
 /// there. The time is recorded also for those who wait in vain.
 pub(crate) async fn queue(pool: &Shared, since: Instant) -> Result<Instant, Error> {
     let (longest, limit) = patience(pool, since);
-    if let Err(error) = admit(pool, limit) {
+    if let Err(error) = admit(pool, since, limit) {
         // Whoever asks again and again must not keep a thread from those whose turn it is.
         consume_budget().await;
         return Err(error);
     }
     let _waiting = Waiting::new(pool, since);
-    match timeout(longest, pool.permits.semaphore.acquire()).await {
+    let permit = timeout(longest, pool.permits.semaphore.acquire());
+    let permit = match &pool.permits.delay {
+        None => permit.await,
+        Some(delay) => tokio::select! {
+            biased;
+            permit = permit => permit,
+            () = delay.cut_off(since) => {
+                let waiting = pool.permits.waiting.load(Relaxed);
+                return Err(turned_away(pool, waiting, QueueLimit::Target(delay.target)));
+            }
+        },
+    };
+    match permit {
         Ok(Ok(permit)) => permit.forget(),
         Ok(Err(_)) => return Err(Error::Closed),
         Err(_) => {
@@ -29,7 +41,11 @@ pub(crate) async fn queue(pool: &Shared, since: Instant) -> Result<Instant, Erro
             return Err(timed_out(pool, since, by_deadline));
         }
     }
-    Ok(Instant::now())
+    let now = Instant::now();
+    if let Some(delay) = &pool.permits.delay {
+        delay.served(now - since, now, |calls| pool.expected_wait(calls));
+    }
+    Ok(now)
 }
 
 /// How long a caller waits at most, and what says so: `pool_timeout` or its own deadline, whichever is sooner.
@@ -45,30 +61,36 @@ fn patience(pool: &Shared, since: Instant) -> (Duration, Option<QueueLimit>) {
 }
 
 /// Turns a caller away at once who would only wait in vain.
-fn admit(pool: &Shared, limit: Option<QueueLimit>) -> Result<(), Error> {
+fn admit(pool: &Shared, since: Instant, limit: Option<QueueLimit>) -> Result<(), Error> {
     let waiting = pool.permits.waiting.load(Relaxed);
-    let expected = pool.expected_wait(waiting);
-    let length = pool.config.queue_limit;
-    let exceeded = match (limit, expected) {
-        _ if waiting >= length => Some(QueueLimit::Length(length)),
-        (
-            Some(QueueLimit::Deadline(longest) | QueueLimit::PoolTimeout(longest)),
-            Some(expected),
-        ) => limit.filter(|_| expected > longest),
+    let is_longer = |permits, limit| pool.expected_wait(permits).is_some_and(|wait| wait > limit);
+    let exceeded = match (limit, &pool.permits.delay) {
+        _ if waiting >= pool.config.queue_limit => {
+            Some(QueueLimit::Length(pool.config.queue_limit))
+        }
+        // Who comes to a cut queue comes right after somebody was served: nearly a whole turn passes before the next is.
+        (_, Some(delay))
+            if delay.arrived(waiting, since) && is_longer(waiting + 1, delay.target) =>
+        {
+            Some(QueueLimit::Target(delay.target))
+        }
+        (Some(QueueLimit::Deadline(longest) | QueueLimit::PoolTimeout(longest)), _)
+            if is_longer(waiting, longest) =>
+        {
+            limit
+        }
         _ => None,
     };
-    exceeded.map_or(Ok(()), |limit| {
-        Err(turned_away(pool, waiting, expected, limit))
-    })
+    exceeded.map_or(Ok(()), |limit| Err(turned_away(pool, waiting, limit)))
 }
 
-fn turned_away(
-    pool: &Shared,
-    waiting: u32,
-    expected_wait: Option<Duration>,
-    limit: QueueLimit,
-) -> Error {
+/// The error of a caller who is turned away.
+fn turned_away(pool: &Shared, waiting: u32, limit: QueueLimit) -> Error {
     pool.metrics.shed.fetch_add(1, Relaxed);
+    if let Some(delay) = &pool.permits.delay {
+        delay.refused();
+    }
+    let expected_wait = pool.expected_wait(waiting);
     let (soonest, latest) = (Duration::from_secs(1), Duration::from_secs(30));
     Error::Overloaded {
         waiting,
