@@ -68,9 +68,11 @@ fn admit(pool: &Shared, since: Instant, limit: Option<QueueLimit>) -> Result<(),
         _ if waiting >= pool.config.queue_limit => {
             Some(QueueLimit::Length(pool.config.queue_limit))
         }
-        // Who comes to a cut queue comes right after somebody was served: nearly a whole turn passes before the next is.
+        // A place in a full queue is taken right after somebody was served: nearly a whole turn passes before the next is.
+        // A quarter is for what that varies, so that few wait for the whole target and are refused then.
         (_, Some(delay))
-            if delay.arrived(waiting, since) && is_longer(waiting + 1, delay.target) =>
+            if delay.arrived(waiting, since)
+                && is_longer(waiting + 1, delay.target - delay.target / 4) =>
         {
             Some(QueueLimit::Target(delay.target))
         }
