@@ -4,9 +4,10 @@ pub(crate) mod problem;
 mod sqlstate;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::http::StatusCode;
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{HeaderName, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use sqlx::postgres::PgDatabaseError;
 
@@ -39,6 +40,14 @@ pub enum Error {
     // Causes differ, the client's next step does not.
     #[error("The service is busy or cannot reach its database. Try again shortly.")]
     Unavailable(#[source] db::Error),
+    /// 503: what the request is about is in somebody else's hands.
+    #[error("{detail}")]
+    Busy {
+        /// What is taken, for people.
+        detail: String,
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
     /// 500: a fault of the service.
     #[error(transparent)]
     Internal(Box<dyn std::error::Error + Send + Sync>),
@@ -64,6 +73,15 @@ impl Error {
         Self::BadRequest(detail.into())
     }
 
+    /// 503 with a sentence for people; a client that tries again waits a second.
+    pub fn busy(detail: impl Into<String>) -> Self {
+        let (detail, retry_after) = (detail.into(), Duration::from_secs(1));
+        Self::Busy {
+            detail,
+            retry_after,
+        }
+    }
+
     /// 500; the cause goes to the log, not to the client.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(cause.into())
@@ -77,7 +95,7 @@ impl Error {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Status(status, _) => *status,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -140,16 +158,25 @@ impl IntoResponse for Error {
                 .with_errors(errors)
                 .into_response(),
             Self::Unavailable(error) => {
-                let after = error.retry_after().unwrap_or_default();
-                // `Retry-After` counts whole seconds: rounded up, so that no client comes too early.
-                let seconds = after.as_millis().div_ceil(1000).clamp(1, 3600) as u64;
-                let header = [(RETRY_AFTER, seconds.to_string())];
+                let header = retry_after(error.retry_after().unwrap_or_default());
                 with_cause((header, Problem::new(status, detail)), chain(&error))
+            }
+            Self::Busy {
+                retry_after: after, ..
+            } => {
+                let cause = detail.clone();
+                with_cause((retry_after(after), Problem::new(status, detail)), cause)
             }
             Self::Internal(cause) => with_cause(Problem::of(status), chain(cause.as_ref())),
             _ => Problem::new(status, detail).into_response(),
         }
     }
+}
+
+/// `Retry-After` counts whole seconds: rounded up, so that no client comes too early.
+fn retry_after(after: Duration) -> [(HeaderName, String); 1] {
+    let seconds = after.as_millis().div_ceil(1000).clamp(1, 3600);
+    [(RETRY_AFTER, seconds.to_string())]
 }
 
 /// The answer, with what the log says of it.
