@@ -3,13 +3,17 @@
 #![warn(clippy::too_many_lines)]
 
 mod list;
+mod queue;
 mod reservation;
+mod state;
 mod timestamp;
 
 use axum::Router;
 use axum::routing::get;
 use server::Service;
 use sqlx::migrate::Migrator;
+
+use crate::state::App;
 
 /// The migrations of the one database that all services share.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
@@ -26,5 +30,5 @@ pub const SERVICE: Service = Service {
 pub fn app(pool: db::Pool) -> Router {
     reservation::routes()
         .route("/api/reservations", get(list::list))
-        .with_state(pool)
+        .with_state(App::new(pool))
 }

@@ -3,6 +3,8 @@
 //! That one resource is never booked twice at one time is the database's constraint `reservation_no_overlap`. Who writes
 //! takes the resource's advisory lock first: at the constraint alone, two who collide can end up waiting for each other,
 //! which PostgreSQL breaks after a second with a deadlock error. Without the lock the rule would hold all the same.
+//!
+//! No statement waits for a lock, of a resource or of a row: `queue.rs` says who waits where.
 
 use axum::Router;
 use axum::extract::State;
@@ -11,12 +13,14 @@ use axum::http::header::{HeaderName, LOCATION};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use server::{Error, Json, Path, Result, ResultExt};
-use sqlx::{query, query_as};
+use sqlx::{PgExecutor, query_as, query_scalar};
 use uuid::Uuid;
 
+use crate::queue::{Attempt, Queue};
+use crate::state::App;
 use crate::timestamp::Timestamp;
 
-pub(crate) fn routes() -> Router<db::Pool> {
+pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/api/reservations", post(create))
         .route("/api/reservations/{id}", get(read).patch(update))
@@ -25,14 +29,28 @@ pub(crate) fn routes() -> Router<db::Pool> {
 
 async fn create(
     State(pool): State<db::Pool>,
+    State(queue): State<Queue>,
     Json(new): Json<NewReservation>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Reservation>)> {
-    let reservation = query_as!(
+    let reservation = queue
+        .write(&new.resource, || try_create(&pool, &new))
+        .await?;
+    let location = format!("/api/reservations/{}", reservation.id);
+    Ok((
+        StatusCode::CREATED,
+        [(LOCATION, location)],
+        Json(reservation),
+    ))
+}
+
+async fn try_create(pool: &db::Pool, new: &NewReservation) -> Result<Attempt<Reservation>> {
+    let created = query_as!(
         Reservation,
         "
         insert into reservation (id, customer_id, resource, starts_at, ends_at, party_size)
         select $1, $2, $3, $4, $5, $6
-        from pg_advisory_xact_lock(hashtextextended($3, 0))
+        from pg_try_advisory_xact_lock(hashtextextended($3, 0)) as is_mine
+        where is_mine
         returning id, customer_id, resource, starts_at, ends_at, party_size, status, created_at, updated_at
         ",
         Uuid::now_v7(),
@@ -42,18 +60,17 @@ async fn create(
         new.ends_at.utc(),
         new.party_size,
     )
-    .fetch_one(&pool)
+    .fetch_optional(pool)
     .await
     .on_constraint(|name| answer(name, &new.resource, new.starts_at, new.ends_at))?;
-    let location = format!("/api/reservations/{}", reservation.id);
-    Ok((
-        StatusCode::CREATED,
-        [(LOCATION, location)],
-        Json(reservation),
-    ))
+    Ok(created.map_or_else(|| Attempt::Locked(new.resource.clone()), Attempt::Done))
 }
 
 async fn read(State(pool): State<db::Pool>, Path(id): Path<Uuid>) -> Result<Json<Reservation>> {
+    find(&pool, id).await.map(Json)
+}
+
+async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Reservation> {
     query_as!(
         Reservation,
         "
@@ -63,32 +80,48 @@ async fn read(State(pool): State<db::Pool>, Path(id): Path<Uuid>) -> Result<Json
         ",
         id,
     )
-    .fetch_optional(&pool)
+    .fetch_optional(executor)
     .await?
-    .map(Json)
     .ok_or(Error::NotFound)
 }
 
-/// A merge patch (RFC 7396): what is absent stays. What is written depends on what is there, so it takes a transaction.
+/// A merge patch (RFC 7396): what is absent stays.
 async fn update(
     State(pool): State<db::Pool>,
+    State(queue): State<Queue>,
     Path(id): Path<Uuid>,
     Json(change): Json<Change>,
 ) -> Result<Json<Reservation>> {
     if change == Change::default() {
         return read(State(pool), Path(id)).await;
     }
+    // Many who want one place wait for it from the first; else what is locked shows where to wait.
+    let row = id.to_string();
+    let first = change.resource.as_ref().unwrap_or(&row);
+    let changed = queue
+        .write(first, || try_update(&pool, id, &change))
+        .await?;
+    Ok(Json(changed))
+}
+
+/// What is written depends on what is there, so it takes a transaction.
+async fn try_update(pool: &db::Pool, id: Uuid, change: &Change) -> Result<Attempt<Reservation>> {
     let mut transaction = pool.begin().await?;
-    let current = lock(&mut transaction, id).await?;
+    let current = match lock(&mut transaction, id, change.resource.as_deref()).await? {
+        Attempt::Done(current) => current,
+        Attempt::Locked(name) => {
+            transaction.rollback().await?;
+            return Ok(Attempt::Locked(name));
+        }
+    };
     if current.status == "cancelled" {
         return Err(Error::conflict(
             "A cancelled reservation cannot be changed; make a new one.",
         ));
     }
-    let resource = change.resource.unwrap_or_else(|| current.resource.clone());
+    let resource = change.resource.as_ref().unwrap_or(&current.resource);
     let starts_at = change.starts_at.unwrap_or(current.starts_at);
     let ends_at = change.ends_at.unwrap_or(current.ends_at);
-    wait_for_writers(&mut transaction, &[&current.resource, &resource]).await?;
     let changed = query_as!(
         Reservation,
         "
@@ -105,61 +138,85 @@ async fn update(
     )
     .fetch_one(&mut *transaction)
     .await
-    .on_constraint(|name| answer(name, &resource, starts_at, ends_at))?;
+    .on_constraint(|name| answer(name, resource, starts_at, ends_at))?;
     transaction.commit().await?;
-    Ok(Json(changed))
+    Ok(Attempt::Done(changed))
 }
 
-/// The reservation, as it stays until the transaction ends.
-async fn lock(transaction: &mut db::Transaction, id: Uuid) -> Result<Reservation> {
-    query_as!(
+/// The reservation, as it stays until the transaction ends, with the locks of its resource and of the other one.
+async fn lock(
+    transaction: &mut db::Transaction,
+    id: Uuid,
+    other: Option<&str>,
+) -> Result<Attempt<Reservation>> {
+    let current = query_as!(
         Reservation,
         "
         select id, customer_id, resource, starts_at, ends_at, party_size, status, created_at, updated_at
         from reservation
         where id = $1
-        for no key update
+        for no key update skip locked
         ",
         id,
     )
     .fetch_optional(&mut **transaction)
-    .await?
-    .ok_or(Error::NotFound)
-}
-
-/// Waits for the other writers of these resources, as creation does. Always in one order, so that two who swap
-/// their places do not wait for each other.
-async fn wait_for_writers(transaction: &mut db::Transaction, resources: &[&str]) -> Result<()> {
-    query!(
-        "
-        select pg_advisory_xact_lock(key)
-        from (select hashtextextended(name, 0) as key from unnest($1::text[]) as name order by key) as resource
-        ",
-        resources as _,
-    )
-    .execute(&mut **transaction)
     .await?;
-    Ok(())
+    let Some(current) = current else {
+        find(&mut **transaction, id).await?;
+        return Ok(Attempt::Locked(id.to_string()));
+    };
+    let resources = [Some(&*current.resource), other];
+    let locked = query_scalar!(
+        r#"
+        select name as "name!"
+        from unnest($1::text[]) as name
+        where not pg_try_advisory_xact_lock(hashtextextended(name, 0))
+        limit 1
+        "#,
+        &resources as _,
+    )
+    .fetch_optional(&mut **transaction)
+    .await?;
+    Ok(locked.map_or(Attempt::Done(current), Attempt::Locked))
 }
 
-/// Frees the slot; cancelling again changes nothing.
-async fn cancel(State(pool): State<db::Pool>, Path(id): Path<Uuid>) -> Result<Json<Reservation>> {
-    query_as!(
+/// Frees the slot; cancelling again changes nothing. Whoever waits for the slot waits for the row's lock, not for that of
+/// the resource.
+async fn cancel(
+    State(pool): State<db::Pool>,
+    State(queue): State<Queue>,
+    Path(id): Path<Uuid>,
+) -> Result<Json<Reservation>> {
+    let row = id.to_string();
+    let cancelled = queue.write(&row, || try_cancel(&pool, id)).await?;
+    Ok(Json(cancelled))
+}
+
+async fn try_cancel(pool: &db::Pool, id: Uuid) -> Result<Attempt<Reservation>> {
+    let cancelled = query_as!(
         Reservation,
         "
+        with free as (select id from reservation where id = $1 for no key update skip locked)
         update reservation
         set
             status = 'cancelled',
             updated_at = case status when 'cancelled' then updated_at else now() end
-        where id = $1
-        returning id, customer_id, resource, starts_at, ends_at, party_size, status, created_at, updated_at
+        from free
+        where reservation.id = free.id
+        returning
+            reservation.id, customer_id, resource, starts_at, ends_at, party_size, status, created_at, updated_at
         ",
         id,
     )
-    .fetch_optional(&pool)
-    .await?
-    .map(Json)
-    .ok_or(Error::NotFound)
+    .fetch_optional(pool)
+    .await?;
+    match cancelled {
+        Some(cancelled) => Ok(Attempt::Done(cancelled)),
+        None => {
+            find(pool, id).await?;
+            Ok(Attempt::Locked(id.to_string()))
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -13,7 +13,12 @@ pub(crate) struct Book {
 impl Book {
     /// A service on a new database with one customer.
     pub(crate) async fn open() -> Self {
-        let server = Server::start(reservation::SERVICE, &local_postgres::database()).await;
+        Self::open_at(&local_postgres::database()).await
+    }
+
+    /// A service on this database, with a new customer.
+    pub(crate) async fn open_at(url: &str) -> Self {
+        let server = Server::start(reservation::SERVICE, url).await;
         let mut book = Self {
             server,
             customer: Uuid::nil(),

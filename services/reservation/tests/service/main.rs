@@ -9,6 +9,7 @@ mod bodies;
 mod book;
 mod cost;
 mod list;
+mod locked;
 mod moments;
 mod overlap;
 mod paths;
