@@ -43,6 +43,7 @@ pub use deadline::with_deadline;
 pub use doctor::Report;
 pub use error::Error;
 pub use metrics::{CloseReason, Stats};
+pub use migrate::Schema;
 pub use pool::{Closed, Lease, Pool, pool};
 pub use queue_error::{PoolTimeout, QueueLimit};
 pub use savepoint::Savepoint;

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use db::Schema;
 use sqlx::migrate::Migrator;
 
-use crate::error::chain;
 use crate::health::Readiness;
+use crate::health::report::Report;
 
 /// The first pause between two attempts; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -32,12 +33,12 @@ pub(crate) async fn run(
 async fn start(name: &str, pool: &db::Pool, migrator: Option<&Migrator>, readiness: &Readiness) {
     let started = Instant::now();
     let mut pause = FIRST_PAUSE;
-    let mut last = String::new();
-    while let Err(reason) = attempt(name, pool, migrator, readiness).await {
-        if reason != last {
-            tracing::warn!("{name} is not ready yet: {reason}");
-            readiness.starting(reason.clone());
-            last = reason;
+    let mut last = None;
+    while let Err(report) = attempt(name, pool, migrator, readiness).await {
+        if last.as_ref() != Some(&report) {
+            tracing::warn!("{name} is not ready yet: {}", report.detail);
+            readiness.starting(report.clone());
+            last = Some(report);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -52,18 +53,23 @@ async fn attempt(
     pool: &db::Pool,
     migrator: Option<&Migrator>,
     readiness: &Readiness,
-) -> Result<(), String> {
-    let done = match migrator {
-        Some(migrator) => pool.migrate(migrator).await,
-        None => pool.check().await,
-    };
-    done.map_err(|error| chain(&error))?;
-    if migrator.is_none() && readiness.lacks_migrations().await {
-        return Err(format!(
-            "the database lacks migrations, and MIGRATE=false: run `{name} migrate`"
-        ));
+) -> Result<(), Report> {
+    if let Some(migrator) = migrator {
+        let migrated = pool.migrate(migrator).await;
+        return migrated.map_err(|error| Report::of(&error));
     }
-    Ok(())
+    pool.check().await.map_err(|error| Report::of(&error))?;
+    match readiness.schema().await {
+        Some(Ok(Schema::Older { missing })) => {
+            let Report { state, detail } = Report::older(&missing);
+            let advice = format!("{detail}, and MIGRATE=false: run `{name} migrate`");
+            Err(Report::new(state, advice))
+        }
+        Some(Err(error @ db::Error::Migrate(_))) => Err(Report::of(&error)),
+        // Also a database that cannot be asked now, or does not let the service read which migrations it has: its other
+        // errors say what is wrong.
+        _ => Ok(()),
+    }
 }
 
 /// Says in one line what the pool may take of the server and what it takes, and warns of what is wrong.

@@ -8,7 +8,11 @@ use std::time::{Duration, Instant};
 
 use local_postgres::{Cluster, Stop};
 use server::Settings;
-use server::testing::{Response, Server};
+use server::testing::{Response, Server, read_response, rejected};
+use sqlx::SqlStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 fn with(url: &str, parameters: &str) -> String {
@@ -27,6 +31,19 @@ async fn until(server: &Server, path: &str, wanted: impl Fn(&Response) -> bool) 
         assert!(Instant::now() < deadline, "{path}: {answer:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Whether `/readyz` said this, as a person or a program reads it.
+fn is_in_state(answer: &Response, status: u16, state: &str) -> bool {
+    let body = answer.json();
+    assert!(body["detail"].is_string(), "{body}");
+    if answer.status == 503 {
+        rejected(answer, "/readyz", 503);
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    } else {
+        assert_eq!(body["status"], "ready");
+    }
+    answer.status == status && body["state"] == state
 }
 
 /// Occupies one connection of the pool until the task is aborted.
@@ -52,7 +69,7 @@ async fn the_service_starts_without_its_database_and_is_ready_when_it_comes() {
 
     assert_eq!(server.get("/livez").await.status, 200);
     let waiting = until(&server, "/readyz", |answer| answer.body.contains("refused")).await;
-    assert_eq!(waiting.status, 503);
+    assert!(is_in_state(&waiting, 503, "database_down"), "{waiting:?}");
     assert_eq!(
         waiting.header("content-type"),
         Some("application/problem+json")
@@ -71,7 +88,8 @@ async fn the_service_starts_without_its_database_and_is_ready_when_it_comes() {
     assert_eq!(server.get("/api/count").await.body, "0");
 
     cluster.stop(Stop::Fast).unwrap();
-    until(&server, "/readyz", |answer| answer.status == 503).await;
+    let down = until(&server, "/readyz", |answer| answer.status == 503).await;
+    assert!(is_in_state(&down, 503, "database_down"), "{down:?}");
     assert_eq!(server.get("/livez").await.status, 200);
     cluster.start().unwrap();
     until(&server, "/readyz", |answer| answer.status == 200).await;
@@ -112,7 +130,7 @@ async fn a_full_pool_is_a_503_and_the_service_stays_ready() {
     // The probe's answer is a second old at most: wait until it must have been asked anew.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let ready = server.get("/readyz").await;
-    assert_eq!(ready.status, 200, "{ready:?}");
+    assert!(is_in_state(&ready, 200, "ready"), "{ready:?}");
 
     held.abort();
     until(&server, "/api/count", |answer| answer.status == 200).await;
@@ -160,9 +178,9 @@ async fn without_its_migrations_the_service_is_not_ready_and_says_so() {
         };
         let server = Server::start_with(thing::THING, &with(&url, parameters), settings).await;
         let says_so = |answer: &Response| {
-            answer.status == 503
-                && answer.body.contains("migrations")
-                && answer.body.contains("MIGRATE=false")
+            is_in_state(answer, 503, "schema_older")
+                && answer.body.contains("the first is 1 (thing)")
+                && answer.body.contains("MIGRATE=false: run `thing migrate`")
         };
         let migrator = db::Pool::new(db::Config::parse(&url).unwrap());
         until(&server, "/readyz", says_so).await;
@@ -176,4 +194,104 @@ async fn without_its_migrations_the_service_is_not_ready_and_says_so() {
         until(&server, "/readyz", |answer| answer.status == 200).await;
         assert_eq!(server.get("/api/count").await.body, "0");
     }
+}
+
+/// What a newer version of the service would migrate with; `text` is that of its second migration.
+fn newer(text: &'static str) -> Migrator {
+    let mut all = thing::THING.migrator.migrations.to_vec();
+    let text = SqlStr::from_static(text);
+    all.push(Migration::new(
+        2,
+        "later".into(),
+        MigrationType::Simple,
+        text,
+        false,
+    ));
+    Migrator::with_migrations(all)
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_no_reason_to_be_sent_nothing() {
+    let url = local_postgres::database();
+    let old = Server::start(thing::THING, &url).await;
+    assert!(is_in_state(&old.get("/readyz").await, 200, "ready"));
+    let migrator = db::Pool::new(db::Config::parse(&url).unwrap());
+    migrator.migrate(&newer("select 1")).await.unwrap();
+
+    let says_so = |answer: &Response| {
+        is_in_state(answer, 200, "schema_newer") && answer.body.contains("up to 2")
+    };
+    until(&old, "/readyz", says_so).await;
+    for migrate in [true, false] {
+        let settings = Settings {
+            migrate,
+            ..Settings::defaults(0)
+        };
+        let restarted = Server::start_with(thing::THING, &url, settings).await;
+        until(&restarted, "/readyz", says_so).await;
+        assert_eq!(restarted.get("/api/count").await.body, "0");
+    }
+}
+
+#[tokio::test]
+async fn who_starts_with_a_migration_that_was_changed_is_told_so() {
+    let url = local_postgres::database();
+    let server = Server::start(thing::THING, &url).await;
+    sqlx::query("update _sqlx_migrations set checksum = 'other'")
+        .execute(server.pool())
+        .await
+        .unwrap();
+    for migrate in [true, false] {
+        let settings = Settings {
+            migrate,
+            ..Settings::defaults(0)
+        };
+        let started = Server::start_with(thing::THING, &url, settings).await;
+        until(&started, "/readyz", |answer| {
+            is_in_state(answer, 503, "starting") && answer.body.contains("has been modified")
+        })
+        .await;
+    }
+    // The probe's answer is a second old at most: wait until it must have been asked anew.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let running = server.get("/readyz").await;
+    assert!(
+        is_in_state(&running, 200, "ready"),
+        "it goes on: {running:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_service_that_migrates_is_starting() {
+    let url = local_postgres::database();
+    let slow = newer("select pg_sleep(60)");
+    let service = server::Service {
+        migrator: Box::leak(Box::new(slow)),
+        ..thing::THING
+    };
+    let server = Server::start_with(service, &url, Settings::defaults(0)).await;
+    let answer = server.get("/readyz").await;
+    assert!(is_in_state(&answer, 503, "starting"), "{answer:?}");
+    assert!(answer.body.contains("migrates"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_ends_is_draining() {
+    let server = Server::start(thing::THING, &local_postgres::database()).await;
+    let mut kept = TcpStream::connect(server.address()).await.unwrap();
+    let mut ask = async || {
+        let request = b"GET /readyz HTTP/1.1\r\nhost: test\r\n\r\n";
+        kept.write_all(request).await.unwrap();
+        read_response(&mut kept, false).await.unwrap()
+    };
+    assert!(is_in_state(&ask().await, 200, "ready"));
+    let stopping = tokio::spawn(server.stop());
+    let last = loop {
+        let answer = ask().await;
+        if answer.header("connection") == Some("close") {
+            break answer;
+        }
+    };
+    assert!(is_in_state(&last, 503, "draining"), "{last:?}");
+    stopping.await.unwrap();
 }

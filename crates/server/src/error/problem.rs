@@ -31,6 +31,9 @@ pub(crate) struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
+    /// A member of ours, of `/readyz` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
 }
 
 impl Problem {
@@ -47,6 +50,7 @@ impl Problem {
             status: status.as_u16(),
             detail,
             errors: Vec::new(),
+            state: None,
         }
     }
 
@@ -66,6 +70,11 @@ impl Problem {
 
     pub(crate) fn with_errors(self, errors: Vec<FieldError>) -> Self {
         Self { errors, ..self }
+    }
+
+    pub(crate) fn with_state(self, state: &'static str) -> Self {
+        let state = Some(state);
+        Self { state, ..self }
     }
 }
 

@@ -1,23 +1,22 @@
 //! `/livez` and `/readyz`: whether the process lives, and whether it should be sent requests.
 
 pub(crate) mod healthcheck;
+pub(crate) mod report;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::RETRY_AFTER;
-use axum::response::{IntoResponse, Response};
+use axum::extract;
 use axum::routing::get;
 use axum::{Json, Router};
+use db::Schema;
 use serde_json::{Value, json};
 use sqlx::migrate::Migrator;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
+use self::report::{Report, State};
 use crate::error::chain;
-use crate::error::problem::Problem;
 
 /// Probes, however many, look at the database this often at most.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,7 +31,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     /// Not connected and migrated; why not.
-    Starting(String),
+    Starting(Report),
     Serving,
     Draining,
 }
@@ -47,14 +46,17 @@ struct Inner {
     pool: db::Pool,
     migrator: &'static Migrator,
     /// The last check and its outcome; the lock lets one caller ask while the others wait for its answer.
-    checked: Mutex<Option<(Instant, Result<(), String>)>>,
+    checked: Mutex<Option<(Instant, Report)>>,
 }
 
 impl Readiness {
     pub(crate) fn new(pool: db::Pool, migrator: &'static Migrator) -> Self {
-        let phase = Phase::Starting("the service has just started".to_owned());
+        let report = Report::new(
+            State::Starting,
+            "the service connects to its database, and migrates it where it has to",
+        );
         Self(Arc::new(Inner {
-            phase: watch::Sender::new(phase),
+            phase: watch::Sender::new(Phase::Starting(report)),
             pool,
             migrator,
             checked: Mutex::new(None),
@@ -62,8 +64,8 @@ impl Readiness {
     }
 
     /// The service is not ready, because of this.
-    pub(crate) fn starting(&self, reason: String) {
-        self.advance(Phase::Starting(reason));
+    pub(crate) fn starting(&self, report: Report) {
+        self.advance(Phase::Starting(report));
     }
 
     pub(crate) fn serving(&self) {
@@ -94,51 +96,54 @@ impl Readiness {
             .await;
     }
 
-    /// Whether the database answers and is known to lack migrations. One that cannot be asked now, or does not let the
-    /// service read which it has, counts as migrated: its other errors say what is wrong.
-    pub(crate) async fn lacks_migrations(&self) -> bool {
-        let look = self.0.pool.is_migrated(self.0.migrator);
-        matches!(timeout(LOOK_TIMEOUT, look).await, Ok(Ok(false)))
+    /// How the migrations of the database stand to those of the service; `None` if it cannot be asked now.
+    pub(crate) async fn schema(&self) -> Option<Result<Schema, db::Error>> {
+        let look = self.0.pool.schema(self.0.migrator);
+        timeout(LOOK_TIMEOUT, look).await.ok()
     }
 
-    /// Ready, or why not.
-    async fn check(&self) -> Result<(), String> {
+    async fn check(&self) -> Report {
         let phase = self.0.phase.borrow().clone();
         match phase {
-            Phase::Starting(reason) => Err(format!("starting: {reason}")),
-            Phase::Draining => Err("the service is shutting down".to_owned()),
+            Phase::Starting(report) => report,
+            Phase::Draining => Report::new(State::Draining, "the service is shutting down"),
             Phase::Serving => self.check_database().await,
         }
     }
 
-    async fn check_database(&self) -> Result<(), String> {
+    async fn check_database(&self) -> Report {
         let mut checked = self.0.checked.lock().await;
-        if let Some((at, outcome)) = &*checked {
-            let interval = if outcome.is_ok() {
-                CHECK_INTERVAL
-            } else {
-                RECHECK_INTERVAL
+        if let Some((at, report)) = &*checked {
+            let interval = match report.is_ready() {
+                true => CHECK_INTERVAL,
+                false => RECHECK_INTERVAL,
             };
             if at.elapsed() < interval {
-                return outcome.clone();
+                return report.clone();
             }
         }
-        let outcome = self.ask_database().await;
-        *checked = Some((Instant::now(), outcome.clone()));
-        outcome
+        let report = self.ask_database().await;
+        *checked = Some((Instant::now(), report.clone()));
+        report
     }
 
-    async fn ask_database(&self) -> Result<(), String> {
+    async fn ask_database(&self) -> Report {
         // Both at once: a check has no more time than the pool's own check takes.
-        let (answers, lacks_migrations) =
-            tokio::join!(self.0.pool.check(), self.lacks_migrations());
-        answers.map_err(|error| chain(&error))?;
-        if lacks_migrations {
-            let reason = "the database has lost the migrations of this service";
-            self.starting(reason.to_owned());
-            return Err(reason.to_owned());
+        let (answers, schema) = tokio::join!(self.0.pool.check(), self.schema());
+        if let Err(error) = answers {
+            return Report::new(State::DatabaseDown, chain(&error));
         }
-        Ok(())
+        match schema {
+            Some(Ok(Schema::Older { missing })) => {
+                let report = Report::older(&missing);
+                self.starting(report.clone());
+                report
+            }
+            Some(Ok(Schema::Newer { newest })) => Report::newer(newest),
+            // Also a database that does not let the service read its migrations: its other errors say what is wrong. And
+            // one whose migrations were changed: this service has worked with it, and whoever starts anew is told.
+            _ => Report::ready(),
+        }
     }
 }
 
@@ -154,12 +159,6 @@ async fn livez() -> Json<Value> {
     Json(json!({ "status": "alive" }))
 }
 
-async fn readyz(State(readiness): State<Readiness>) -> Response {
-    match readiness.check().await {
-        Ok(()) => Json(json!({ "status": "ready" })).into_response(),
-        Err(reason) => {
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason);
-            ([(RETRY_AFTER, "1")], problem).into_response()
-        }
-    }
+async fn readyz(extract::State(readiness): extract::State<Readiness>) -> Report {
+    readiness.check().await
 }
