@@ -69,6 +69,7 @@ impl Queue {
             pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         }
     }
+
     /// Waits in the line of this name until nobody is before.
     async fn turn(&self, name: String, deadline: Instant) -> Result<Turn> {
         let place = self.place(name);
