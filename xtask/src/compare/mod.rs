@@ -11,7 +11,9 @@ use local_postgres::Cluster;
 use self::ab::CONCURRENCY;
 use self::services::{CONNECTIONS, NAMES, Services};
 use self::table::Sample;
+use crate::number::number;
 use crate::output::{Result, progress, say};
+use crate::release;
 
 const HELP: &str = "\
 Compares what a request costs: answered by our service customer, by plain axum and sqlx, and by axum and
@@ -59,14 +61,6 @@ impl Options {
     }
 }
 
-fn number(option: &str, value: Option<&String>, least: u32) -> Result<u32> {
-    let number = value.and_then(|value| value.parse().ok());
-    number.filter(|number| *number >= least).ok_or_else(|| {
-        let given = value.map_or("nothing", String::as_str);
-        format!("{option} takes a whole number, {least} or more, and was given {given}").into()
-    })
-}
-
 /// What is asked for, and what the three services have answered, round by round.
 struct Request {
     title: &'static str,
@@ -82,7 +76,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     };
     // Before the build, which may take minutes: what is missing is said at once.
     let ab = ab::version()?;
-    let programs = services::build()?;
+    let programs = release::build(&services::BUILDS)?;
     progress("Starting a temporary PostgreSQL");
     let cluster = Cluster::temporary()?;
     cluster.create_database(DATABASE)?;

@@ -12,12 +12,16 @@ use super::cpu;
 use super::table::Sample;
 use crate::output::Result;
 use crate::process::{Event, Process, Processes, free_port};
-use crate::{http, workspace};
+use crate::{http, release};
 
 /// What the tables call the services; the first is ours.
 pub(crate) const NAMES: [&str; 3] = ["ours", "plain sqlx", "deadpool"];
 /// In the same order. A package's program has its name.
 const PACKAGES: [&str; 3] = ["customer", "plain-sqlx", "plain-deadpool"];
+
+/// deadpool apart: it asks for other features of what the other two depend on. With it nothing of theirs would be what it
+/// is when they are released, nor be compiled already.
+pub(crate) const BUILDS: [&[&str]; 2] = [&["customer", "plain-sqlx"], &["plain-deadpool"]];
 
 /// Of each pool; the programs in xtask/compare have the same number.
 pub(crate) const CONNECTIONS: u32 = 20;
@@ -25,37 +29,8 @@ pub(crate) const CONNECTIONS: u32 = 20;
 const AB: &str = "ab";
 const CUSTOMERS: &str = include_str!("../../compare/customers.sql");
 
-/// What would make our service another one than a default one; the others read none of them.
-const IN_THE_WAY: [&str; 5] = [
-    "APP_ENV",
-    "DATABASE_URL_FILE",
-    "MIGRATE",
-    "RUST_LOG",
-    "SHUTDOWN_TIMEOUT",
-];
-
 /// How long a service may take to answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// Builds the services as they are released and gives the folder of the programs.
-pub(crate) fn build() -> Result<PathBuf> {
-    // deadpool apart: it asks for other features of what the other two depend on. With it nothing of theirs would be what
-    // it is when they are released, nor be compiled already.
-    for packages in [&PACKAGES[..2], &PACKAGES[2..]] {
-        let mut cargo = workspace::cargo();
-        cargo.args(["build", "--release", "--locked"]);
-        for package in packages {
-            cargo.args(["--package", package]);
-        }
-        if !cargo.status()?.success() {
-            return Err("the services do not compile: see above".into());
-        }
-    }
-    // Ours is target/debug/xtask, or target/release/xtask.
-    let us = std::env::current_exe()?;
-    let target = us.ancestors().nth(2).map(Path::to_owned);
-    Ok(target.unwrap_or_default().join("release"))
-}
 
 /// A service that runs.
 struct Service {
@@ -110,7 +85,9 @@ impl<'a> Services<'a> {
         let port = free_port()?;
         let process = Process::new(package, &self.programs.join(package), &[], url);
         let process = process.port(port).folder(&self.folder);
-        let parent = self.processes.start(process.no_variables(&IN_THE_WAY))?;
+        let parent = self
+            .processes
+            .start(process.no_variables(&release::IN_THE_WAY))?;
         self.running.push(Service { port, parent });
         Ok(())
     }

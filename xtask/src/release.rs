@@ -1,0 +1,34 @@
+//! The services as they are released: optimized, with nothing of our own environment.
+
+use std::path::{Path, PathBuf};
+
+use crate::output::Result;
+use crate::workspace;
+
+/// What would make a service another one than a default one.
+pub(crate) const IN_THE_WAY: [&str; 6] = [
+    "APP_ENV",
+    "DATABASE_URL_FILE",
+    "MIGRATE",
+    "RUST_LOG",
+    "SHUTDOWN_DELAY",
+    "SHUTDOWN_TIMEOUT",
+];
+
+/// Builds these groups of packages, one group after the other, and gives the folder of the programs.
+pub(crate) fn build(groups: &[&[&str]]) -> Result<PathBuf> {
+    for packages in groups {
+        let mut cargo = workspace::cargo();
+        cargo.args(["build", "--release", "--locked"]);
+        for package in *packages {
+            cargo.args(["--package", package]);
+        }
+        if !cargo.status()?.success() {
+            return Err("the services do not compile: see above".into());
+        }
+    }
+    // Ours is target/debug/xtask, or target/release/xtask.
+    let us = std::env::current_exe()?;
+    let target = us.ancestors().nth(2).map(Path::to_owned);
+    Ok(target.unwrap_or_default().join("release"))
+}
