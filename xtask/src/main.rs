@@ -17,6 +17,7 @@ mod ready;
 mod release;
 mod rows;
 mod structure;
+mod survive;
 mod touch;
 mod workspace;
 
@@ -32,6 +33,7 @@ cargo xtask fill --rows N                 put N reservations into an empty datab
 cargo xtask filters [--rows N]…           what every combination of the lists' filters costs, as a table
 cargo xtask prepare [--check]             renew the query data in .sqlx, or only tell whether it is stale
 cargo xtask compare [options]             compare a request's cost with that of plain sqlx and of deadpool
+cargo xtask survive [parts] [options]     do the services harm, and check that nothing is lost
 cargo xtask structure                     check imports and the lengths of files and functions
 
 Each explains itself with --help.";
@@ -58,6 +60,7 @@ fn run(arguments: &[String]) -> Result<()> {
         Some(("prepare", options)) => prepare::run(options),
         Some(("compare", options)) => compare::run(options),
         Some(("structure", options)) => structure::run(options),
+        Some(("survive", options)) => survive::run(options),
         None | Some(("--help" | "-h" | "help", _)) => {
             say(HELP);
             Ok(())

@@ -73,6 +73,12 @@ impl Process {
         self
     }
 
+    /// A variable of its environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Where it runs, if not in the workspace's root.
     pub(crate) fn folder(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);
@@ -228,6 +234,14 @@ impl Processes {
     /// Forgets what was held back.
     pub(crate) fn discard_output(&mut self) {
         self.held = Some(Vec::new());
+    }
+
+    /// Sends the signal of this name (`TERM`, `KILL`) to a program that runs.
+    pub(crate) fn signal(&mut self, program: &str, signal: &str) -> Result<()> {
+        let Some(pipe) = self.running.get_mut(program) else {
+            return Err(format!("{program} does not run").into());
+        };
+        Ok(writeln!(pipe, "{signal}")?)
     }
 
     /// Sends SIGTERM to all that run and waits for them; those that do not end in time are killed.

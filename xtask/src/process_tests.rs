@@ -88,3 +88,15 @@ fn programs_do_not_outlive_us() {
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+#[test]
+fn a_signal_reaches_the_program_of_that_name_alone() {
+    let mut processes = Processes::new();
+    processes.start(sh("exec sleep 60")).unwrap();
+    assert!(processes.signal("other", "KILL").is_err());
+    processes.signal("sh", "KILL").unwrap();
+    let Some(Event::Ended { status, .. }) = processes.next(Some(Duration::from_secs(10))) else {
+        panic!("it runs on")
+    };
+    assert_eq!(status.code(), Some(128 + 9));
+}
