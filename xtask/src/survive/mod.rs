@@ -1,6 +1,7 @@
 //! `cargo xtask survive`: does the services harm, and checks that nothing is lost.
 
 mod client;
+mod crashes;
 mod load;
 mod options;
 mod report;
@@ -21,8 +22,10 @@ to standard output, everything else to standard error. The exit code is 1 if a p
 
 cargo xtask survive [parts] [options]
   restarts         two instances behind haproxy are restarted in turn: no request fails or waits
+  crashes          services are killed, PostgreSQL crashes: no acknowledged write is lost, none is made twice
 
   --rounds N       restarts: so many rounds, in each of which both instances are restarted (default: 10)
+                   crashes: so many harms, half of them to a service, half to PostgreSQL (default: 10)
   --stall-ms N     restarts: the longest that a request may take (default: 200)
   --without-delay  restarts: with SHUTDOWN_DELAY=0, to see what it is for; nothing is promised then
   --help           print this
@@ -67,6 +70,7 @@ fn run_part(part: Part, programs: &Path, options: &Options) -> Result<Report> {
                 delay,
             },
         ),
+        Part::Crashes => crashes::run(programs, rounds),
         _ => Err("not yet".into()),
     }
 }
