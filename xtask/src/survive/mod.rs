@@ -6,6 +6,7 @@ mod load;
 mod options;
 mod report;
 mod restarts;
+mod slow;
 mod stage;
 mod times;
 
@@ -23,9 +24,11 @@ to standard output, everything else to standard error. The exit code is 1 if a p
 cargo xtask survive [parts] [options]
   restarts         two instances behind haproxy are restarted in turn: no request fails or waits
   crashes          services are killed, PostgreSQL crashes: no acknowledged write is lost, none is made twice
+  slow-clients     clients that begin and do not go on are closed in time, and others do not notice them
 
   --rounds N       restarts: so many rounds, in each of which both instances are restarted (default: 10)
                    crashes: so many harms, half of them to a service, half to PostgreSQL (default: 10)
+  --clients N      slow-clients: so many of each kind (default: 1000)
   --stall-ms N     restarts: the longest that a request may take (default: 200)
   --without-delay  restarts: with SHUTDOWN_DELAY=0, to see what it is for; nothing is promised then
   --help           print this
@@ -57,6 +60,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 fn run_part(part: Part, programs: &Path, options: &Options) -> Result<Report> {
     let &Options {
         rounds,
+        clients,
         stall_ms,
         delay,
         ..
@@ -71,6 +75,7 @@ fn run_part(part: Part, programs: &Path, options: &Options) -> Result<Report> {
             },
         ),
         Part::Crashes => crashes::run(programs, rounds),
+        Part::SlowClients => slow::run(programs, clients),
         _ => Err("not yet".into()),
     }
 }
