@@ -4,13 +4,14 @@ mod client;
 mod crashes;
 mod load;
 mod options;
+mod overload;
 mod report;
 mod restarts;
 mod slow;
 mod stage;
 mod times;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use self::options::{Options, Part};
 use self::report::Report;
@@ -25,10 +26,12 @@ cargo xtask survive [parts] [options]
   restarts         two instances behind haproxy are restarted in turn: no request fails or waits
   crashes          services are killed, PostgreSQL crashes: no acknowledged write is lost, none is made twice
   slow-clients     clients that begin and do not go on are closed in time, and others do not notice them
+  overload         ten times as many requests as can be served: as many are served as before, the others told at once
 
   --rounds N       restarts: so many rounds, in each of which both instances are restarted (default: 10)
                    crashes: so many harms, half of them to a service, half to PostgreSQL (default: 10)
   --clients N      slow-clients: so many of each kind (default: 1000)
+  --seconds N      overload: so long, once without the pool's queue_target and once with it (default: 30)
   --stall-ms N     restarts: the longest that a request may take (default: 200)
   --without-delay  restarts: with SHUTDOWN_DELAY=0, to see what it is for; nothing is promised then
   --help           print this
@@ -43,12 +46,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if options.parts.contains(&Part::Restarts) {
         restarts::check()?;
     }
-    let programs = release::build(&[&["customer", "reservation"]])?;
+    let programs = build(&options)?;
     let mut broken = false;
     for part in &options.parts {
-        let report = run_part(*part, &programs, &options)?;
-        broken |= report.is_broken();
-        say(report);
+        broken |= run_part(*part, &programs, &options)?;
     }
     if broken {
         return Err("a promise is broken: see above".into());
@@ -57,25 +58,42 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn run_part(part: Part, programs: &Path, options: &Options) -> Result<Report> {
+fn build(options: &Options) -> Result<PathBuf> {
+    // In one build, so that each dependency has the same features in all.
+    let packages: &[&str] = match options.parts.contains(&Part::Overload) {
+        true => &["customer", "reservation", "sleeper"],
+        false => &["customer", "reservation"],
+    };
+    release::build(&[packages])
+}
+
+/// Whether a promise is broken.
+fn run_part(part: Part, programs: &Path, options: &Options) -> Result<bool> {
     let &Options {
         rounds,
+        seconds,
         clients,
         stall_ms,
         delay,
         ..
     } = options;
-    match part {
-        Part::Restarts => restarts::run(
-            programs,
-            &restarts::Options {
-                rounds,
-                stall_ms,
-                delay,
-            },
-        ),
-        Part::Crashes => crashes::run(programs, rounds),
-        Part::SlowClients => slow::run(programs, clients),
-        _ => Err("not yet".into()),
-    }
+    let restarts = restarts::Options {
+        rounds,
+        stall_ms,
+        delay,
+    };
+    Ok(match part {
+        Part::Restarts => tell(restarts::run(programs, &restarts)?),
+        Part::Crashes => tell(crashes::run(programs, rounds)?),
+        Part::SlowClients => tell(slow::run(programs, clients)?),
+        Part::Overload => {
+            let without = tell(overload::run(programs, seconds, false)?);
+            tell(overload::run(programs, seconds, true)?) || without
+        }
+    })
+}
+
+fn tell(report: Report) -> bool {
+    say(&report);
+    report.is_broken()
 }
