@@ -92,9 +92,11 @@ fn overload<const N: usize>(
     let so_far = SoFar::default();
     let load = generator::open(port, path, schedule, &so_far)?;
     let (began, length) = (Instant::now(), schedule.length() + Duration::from_secs(1));
+    // A line now and then, also where it takes an hour.
+    let step = (length / 60).max(Duration::from_secs(5));
     while began.elapsed() < length {
         let left = length.saturating_sub(began.elapsed());
-        stage.pause(left.min(Duration::from_secs(5)))?;
+        stage.pause(left.min(step))?;
         stage.discard_output();
         let ([accepted, refused, failed], seconds) = (so_far.get(), began.elapsed().as_secs());
         progress(format_args!(

@@ -1,11 +1,24 @@
 //! haproxy before two instances, as a deployment has it, except that it hides nothing: what fails is not tried again.
 
+use std::process::Command;
+
 use crate::http;
 use crate::output::Result;
 use crate::process::free_port;
 use crate::survive::stage::{Instance, Stage};
 
-pub(crate) const PROGRAM: &str = "haproxy";
+/// Where it is; Debian has it in a folder that is not in everybody's PATH.
+const PROGRAMS: [&str; 2] = ["haproxy", "/usr/sbin/haproxy"];
+
+/// Its path, unless it is missing.
+pub(crate) fn find() -> Result<&'static str> {
+    let runs = |program: &&str| {
+        let output = Command::new(program).arg("-v").output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let found = PROGRAMS.into_iter().find(runs);
+    found.ok_or_else(|| "haproxy is missing (Debian: apt install haproxy)".into())
+}
 
 pub(crate) struct Balancer {
     pub(crate) port: u16,
@@ -20,7 +33,7 @@ impl Balancer {
             state_port: free_port()?,
         };
         let file = stage.write("haproxy.cfg", &balancer.configuration(instances))?;
-        stage.start_other(PROGRAM, &["-f", &file.to_string_lossy()])?;
+        stage.start_other(find()?, &["-f", &file.to_string_lossy()])?;
         for instance in instances {
             balancer.wait_until_up(stage, &instance.name)?;
         }
@@ -64,7 +77,7 @@ backend instances
     }
 
     pub(crate) fn wait_until_up(&self, stage: &mut Stage, name: &str) -> Result<()> {
-        let what = format!("{PROGRAM} does not see {name} up");
+        let what = format!("haproxy does not see {name} up");
         let port = self.state_port;
         stage.wait_until(&what, || {
             let table = http::body(port, "/;csv")?;

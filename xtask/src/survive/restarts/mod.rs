@@ -4,7 +4,6 @@ mod balancer;
 mod clients;
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use local_postgres::Cluster;
@@ -30,11 +29,7 @@ pub(crate) struct Options {
 
 /// What is missing is said before anything is built.
 pub(crate) fn check() -> Result<()> {
-    let found = Command::new(balancer::PROGRAM).arg("-v").output();
-    match found {
-        Ok(output) if output.status.success() => Ok(()),
-        _ => Err("haproxy is missing (Debian: apt install haproxy)".into()),
-    }
+    balancer::find().map(drop)
 }
 
 pub(crate) fn run(programs: &Path, options: &Options) -> Result<Report> {
