@@ -6,10 +6,15 @@ use crate::output::Result;
 use crate::workspace;
 
 /// What would make a service another one than a default one.
-pub(crate) const IN_THE_WAY: [&str; 6] = [
+pub(crate) const IN_THE_WAY: [&str; 11] = [
     "APP_ENV",
+    "BODY_TIMEOUT",
     "DATABASE_URL_FILE",
+    "HEADER_TIMEOUT",
+    "KEEP_ALIVE_TIMEOUT",
+    "MAX_CONNECTIONS",
     "MIGRATE",
+    "REQUEST_TIMEOUT",
     "RUST_LOG",
     "SHUTDOWN_DELAY",
     "SHUTDOWN_TIMEOUT",

@@ -2,6 +2,7 @@
 
 mod client;
 mod crashes;
+mod files;
 mod load;
 mod options;
 mod overload;

@@ -1,7 +1,7 @@
 //! Loads of a service: a closed loop to find what it can do, an open one to ask for more.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,12 @@ use crate::survive::client::{self, Client};
 use crate::survive::load::{Load, Stop};
 use crate::survive::times::Times;
 
-/// Threads of the open loop, each with a connection: so many requests may run at once.
-const THREADS: usize = 600;
+/// Threads of the open loop, each with a connection: so many requests may run at once. A queue that nothing bounds but
+/// a request's time holds thousands.
+const THREADS: usize = 5000;
+
+/// So many threads share one place for what they see.
+const SHARING: usize = 500;
 
 /// A request that is later than this is left out: the generator cannot keep up, and says so.
 const LATEST: Duration = Duration::from_millis(100);
@@ -54,20 +58,17 @@ impl Seen {
         self.left_out += other.left_out;
     }
 
-    fn send(&mut self, client: &mut Client, request: &[u8], so_far: &SoFar) {
-        let sent = Instant::now();
-        let answer = client.send(request);
-        let time = sent.elapsed();
-        let index = match answer {
-            Ok(answer) if answer.status == STATUS => {
+    fn record(&mut self, ended: Ended, so_far: &SoFar) {
+        let index = match ended {
+            Ended::Accepted(time) => {
                 self.accepted.record(time);
                 0
             }
-            Ok(answer) if answer.status == 503 && answer.retry_after => {
+            Ended::Refused(time) => {
                 self.refused.record(time);
                 1
             }
-            _ => {
+            Ended::Failed => {
                 self.failed += 1;
                 2
             }
@@ -85,7 +86,7 @@ pub(crate) fn closed(port: u16, path: &str, clients: u32, so_far: &SoFar) -> Res
         load.add(move |stop| {
             let (mut client, mut seen) = (Client::new(port), Seen::default());
             while !stop.is_told() {
-                seen.send(&mut client, &request, &so_far);
+                seen.record(send(&mut client, &request), &so_far);
             }
             seen
         })?;
@@ -93,28 +94,59 @@ pub(crate) fn closed(port: u16, path: &str, clients: u32, so_far: &SoFar) -> Res
     Ok(load)
 }
 
-/// Requests that begin by the schedule. Each thread gives what it has seen of each phase.
+/// What some threads have seen of each phase.
+type Shared<const N: usize> = Arc<Mutex<[Seen; N]>>;
+
+/// Requests that begin by the schedule, and when each of its phases is over what was seen of it.
+pub(crate) struct Open<const N: usize> {
+    load: Load<()>,
+    seen: Vec<Shared<N>>,
+}
+
+/// `most` is how many requests may run at once, if that is less than usual.
 pub(crate) fn open<const N: usize>(
     port: u16,
     path: &str,
     schedule: &Schedule<N>,
+    most: usize,
     so_far: &SoFar,
-) -> Result<Load<[Seen; N]>> {
-    let mut load = Load::new();
+) -> Result<Open<N>> {
+    let mut open = Open {
+        load: Load::new(),
+        seen: Vec::new(),
+    };
     // Time for all threads to start.
-    let began = Instant::now() + Duration::from_millis(200);
+    let began = Instant::now() + Duration::from_millis(500);
     let next = Arc::new(AtomicU64::new(0));
-    for _ in 0..THREADS {
+    for thread in 0..THREADS.min(most) {
+        if thread.is_multiple_of(SHARING) {
+            let seen = std::array::from_fn(|_| Seen::default());
+            open.seen.push(Arc::new(Mutex::new(seen)));
+        }
         let worker = Worker {
             schedule: schedule.clone(),
             began,
             next: next.clone(),
             request: client::get(path, false),
+            seen: open.seen[thread / SHARING].clone(),
             so_far: so_far.clone(),
         };
-        load.add(move |stop| worker.run(port, &stop))?;
+        open.load.add(move |stop| worker.run(port, &stop))?;
     }
-    Ok(load)
+    Ok(open)
+}
+
+impl<const N: usize> Open<N> {
+    pub(crate) fn finish(self) -> Result<[Seen; N]> {
+        self.load.finish()?;
+        let mut all = std::array::from_fn(|_| Seen::default());
+        for seen in self.seen {
+            let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let pairs = all.iter_mut().zip(seen.iter());
+            pairs.for_each(|(all, seen): (&mut Seen, _)| all.merge(seen));
+        }
+        Ok(all)
+    }
 }
 
 struct Worker<const N: usize> {
@@ -123,13 +155,13 @@ struct Worker<const N: usize> {
     /// The first request that no thread has taken.
     next: Arc<AtomicU64>,
     request: Vec<u8>,
+    seen: Shared<N>,
     so_far: SoFar,
 }
 
 impl<const N: usize> Worker<N> {
-    fn run(&self, port: u16, stop: &Stop) -> [Seen; N] {
+    fn run(&self, port: u16, stop: &Stop) {
         let mut client = Client::new(port);
-        let mut seen = std::array::from_fn(|_| Seen::default());
         while !stop.is_told() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some((phase, at)) = self.schedule.moment(number) else {
@@ -138,14 +170,31 @@ impl<const N: usize> Worker<N> {
             let due = self.began + at;
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let late = due.elapsed();
-            let seen: &mut Seen = &mut seen[phase];
-            if late > LATEST {
-                seen.left_out += 1;
-                continue;
+            let ended = (late <= LATEST).then(|| send(&mut client, &self.request));
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            match ended {
+                Some(ended) => {
+                    seen[phase].late.record(late);
+                    seen[phase].record(ended, &self.so_far);
+                }
+                None => seen[phase].left_out += 1,
             }
-            seen.late.record(late);
-            seen.send(&mut client, &self.request, &self.so_far);
         }
-        seen
+    }
+}
+
+/// How a request ended, and how long it took.
+enum Ended {
+    Accepted(Duration),
+    Refused(Duration),
+    Failed,
+}
+
+fn send(client: &mut Client, request: &[u8]) -> Ended {
+    let sent = Instant::now();
+    match client.send(request) {
+        Ok(answer) if answer.status == STATUS => Ended::Accepted(sent.elapsed()),
+        Ok(answer) if answer.status == 503 && answer.retry_after => Ended::Refused(sent.elapsed()),
+        _ => Ended::Failed,
     }
 }
