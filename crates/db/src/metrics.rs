@@ -131,8 +131,8 @@ table! {
     }
     counters {
         acquired "db.client.connection.acquired" "Leases given";
-        timed_out "db.client.connection.timeouts" "Callers that waited for pool_timeout in vain";
-        shed "db.client.connection.shed" "Callers turned away because the queue was too long";
+        timed_out "db.client.connection.timeouts" "Callers that waited for pool_timeout, or until their deadline, in vain";
+        shed "db.client.connection.shed" "Callers turned away because they would wait in vain, or by queue_limit or queue_target";
         opened "db.client.connection.opened" "Connections opened";
         connect_failed "db.client.connection.failures" "Failures to open a connection";
         recycled "db.client.connection.recovered" "Connections given back unclean and made fit again";
