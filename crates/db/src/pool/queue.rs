@@ -92,7 +92,11 @@ fn turned_away(pool: &Shared, waiting: u32, limit: QueueLimit) -> Error {
     if let Some(delay) = &pool.permits.delay {
         delay.refused();
     }
-    let expected_wait = pool.expected_wait(waiting);
+    let turns = match limit {
+        QueueLimit::Target(_) => waiting + 1,
+        _ => waiting,
+    };
+    let expected_wait = pool.expected_wait(turns);
     let (soonest, latest) = (Duration::from_secs(1), Duration::from_secs(30));
     Error::Overloaded {
         waiting,
