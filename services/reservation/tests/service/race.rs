@@ -25,7 +25,7 @@ async fn of_200_at_once_for_one_slot_exactly_one_gets_it() {
     let mut answers = JoinSet::new();
     for _ in 0..200 {
         let book = book.clone();
-        answers.spawn(async move { book.try_reserve("table-1", 18, 20).await.status });
+        answers.spawn(async move { at_last(|| book.try_reserve("table-1", 18, 20)).await });
     }
     assert_eq!(
         statuses(answers).await,
@@ -40,9 +40,7 @@ async fn of_200_that_overlap_only_in_part_none_breaks() {
     for n in 0..200_u8 {
         let book = book.clone();
         answers.spawn(async move {
-            book.try_reserve("table-1", n % 20, n % 20 + 1 + n % 3)
-                .await
-                .status
+            at_last(|| book.try_reserve("table-1", n % 20, n % 20 + 1 + n % 3)).await
         });
     }
     let count = statuses(answers).await;
@@ -187,12 +185,12 @@ async fn movers_and_newcomers_race_for_one_slot_and_one_gets_it() {
                 let mut change = period(18, 20);
                 change["resource"] = json!(table);
                 let book = book.clone();
-                answers.spawn(async move { book.change(&mover, change).await.status });
+                answers.spawn(async move { at_last(|| book.change(&mover, change.clone())).await });
             }
         }
         for _ in 0..20 {
             let (book, table) = (book.clone(), table.clone());
-            answers.spawn(async move { book.try_reserve(&table, 18, 20).await.status });
+            answers.spawn(async move { at_last(|| book.try_reserve(&table, 18, 20)).await });
         }
         let count = statuses(answers).await;
         assert_eq!(count.get(&409), Some(&39), "{count:?}");
