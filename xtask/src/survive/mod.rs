@@ -11,6 +11,7 @@ mod restarts;
 mod slow;
 mod stage;
 mod times;
+mod witness;
 
 use std::path::{Path, PathBuf};
 

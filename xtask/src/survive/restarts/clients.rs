@@ -12,7 +12,7 @@ use crate::survive::times::Times;
 /// Few requests for one machine's two instances: a long time is then the restart's, not the load's.
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// Failures that are shown of each kind.
+/// Failures and stalls that are shown of each kind.
 const SHOWN: usize = 3;
 
 /// What a client does, and how many do it.
@@ -57,8 +57,8 @@ pub(crate) const KINDS: [Kind; 4] = [
 pub(crate) struct Tally {
     pub(crate) times: Times,
     pub(crate) failed: u64,
-    /// The first failures, in words.
-    pub(crate) failures: Vec<String>,
+    /// The first failures and stalls, in words.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What has happened so far, for the progress.
@@ -81,17 +81,27 @@ impl SoFar {
     }
 }
 
-/// Starts all clients; each gives the index of its kind and what it has seen.
-pub(crate) fn start(port: u16, so_far: &SoFar) -> Result<Load<(usize, Tally)>> {
+/// Starts all clients; each gives the index of its kind and what it has seen. `stall` is a time that is too long.
+pub(crate) fn start(port: u16, stall: Duration, so_far: &SoFar) -> Result<Load<(usize, Tally)>> {
     let mut load = Load::new();
     let all: u32 = KINDS.iter().map(|kind| kind.clients).sum();
     let mut number = 0;
     for (index, kind) in KINDS.into_iter().enumerate() {
         for _ in 0..kind.clients {
             let pace = Pace::new(PERIOD, f64::from(number) / f64::from(all));
+            let mut client = OneClient {
+                kind,
+                name: number,
+                stall,
+                began: Instant::now(),
+                client: Client::new(port),
+                tally: Tally::default(),
+            };
             let so_far = so_far.clone();
-            let name = number;
-            load.add(move |stop| (index, run(kind, port, name, pace, &so_far, &stop)))?;
+            load.add(move |stop| {
+                client.run(pace, &so_far, &stop);
+                (index, client.tally)
+            })?;
             number += 1;
         }
     }
@@ -104,34 +114,49 @@ pub(crate) fn merge(results: &[(usize, Tally)], kind: usize) -> Tally {
     for (_, tally) in results.iter().filter(|(index, _)| *index == kind) {
         all.times.merge(&tally.times);
         all.failed += tally.failed;
-        all.failures.extend(tally.failures.iter().cloned());
+        all.notes.extend(tally.notes.iter().cloned());
     }
-    all.failures.truncate(SHOWN);
+    all.notes.truncate(SHOWN);
     all
 }
 
-fn run(kind: Kind, port: u16, name: u32, mut pace: Pace, so_far: &SoFar, stop: &Stop) -> Tally {
-    let (began, mut client) = (Instant::now(), Client::new(port));
-    let mut tally = Tally::default();
-    for count in 0_u64.. {
-        pace.wait();
-        if stop.is_told() {
-            break;
-        }
-        let request = request(kind, name, count);
-        let sent = Instant::now();
-        let failure = failure(client.send(&request), kind);
-        let time = sent.elapsed();
-        tally.times.record(time);
-        so_far.add(time, failure.is_some());
-        if let Some(reason) = failure {
-            tally.failed += 1;
-            let at = sent.duration_since(began).as_secs_f64();
-            tally.failures.push(format!("after {at:.2} s: {reason}"));
-            tally.failures.truncate(SHOWN);
+struct OneClient {
+    kind: Kind,
+    name: u32,
+    stall: Duration,
+    began: Instant,
+    client: Client,
+    tally: Tally,
+}
+
+impl OneClient {
+    fn run(&mut self, mut pace: Pace, so_far: &SoFar, stop: &Stop) {
+        for count in 0_u64.. {
+            pace.wait();
+            if stop.is_told() {
+                break;
+            }
+            let request = request(self.kind, self.name, count);
+            let sent = Instant::now();
+            let failure = failure(self.client.send(&request), self.kind);
+            let time = sent.elapsed();
+            so_far.add(time, failure.is_some());
+            self.note(sent, time, failure);
         }
     }
-    tally
+
+    fn note(&mut self, sent: Instant, time: Duration, failure: Option<String>) {
+        let tally = &mut self.tally;
+        tally.times.record(time);
+        tally.failed += u64::from(failure.is_some());
+        let stall = (time > self.stall).then(|| format!("took {} ms", time.as_millis()));
+        if let Some(note) = failure.or(stall)
+            && tally.notes.len() < SHOWN
+        {
+            let at = sent.duration_since(self.began).as_secs_f64();
+            tally.notes.push(format!("after {at:.2} s: {note}"));
+        }
+    }
 }
 
 fn request(kind: Kind, name: u32, count: u64) -> Vec<u8> {

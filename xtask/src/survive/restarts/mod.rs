@@ -13,6 +13,7 @@ use self::clients::{KINDS, SoFar, Tally};
 use super::report::Report;
 use super::stage::{Instance, Stage};
 use super::times::milliseconds;
+use super::witness::Witness;
 use crate::output::{Result, progress};
 
 /// The load alone, before the first restart and after each.
@@ -25,6 +26,12 @@ pub(crate) struct Options {
     pub(crate) stall_ms: u32,
     /// Whether `/readyz` turns 503 before the service stops to accept.
     pub(crate) delay: bool,
+}
+
+impl Options {
+    fn stall(&self) -> Duration {
+        Duration::from_millis(self.stall_ms.into())
+    }
 }
 
 /// What is missing is said before anything is built.
@@ -47,7 +54,8 @@ pub(crate) fn run(programs: &Path, options: &Options) -> Result<Report> {
     }
     let balancer = Balancer::start(&mut stage, &instances)?;
     let so_far = SoFar::default();
-    let load = clients::start(balancer.port, &so_far)?;
+    let load = clients::start(balancer.port, options.stall(), &so_far)?;
+    let witness = Witness::start()?;
     let began = Instant::now();
     stage.pause(REST)?;
     for round in 1..=options.rounds {
@@ -62,8 +70,13 @@ pub(crate) fn run(programs: &Path, options: &Options) -> Result<Report> {
     }
     let seconds = began.elapsed().as_secs_f64();
     let results = load.finish()?;
+    let mut report = report(&results, options, seconds);
+    report.tell(
+        "longest that the machine kept a thread with nothing to do",
+        format_args!("{:.0} ms", milliseconds(witness.finish()?.longest())),
+    );
     stage.stop();
-    Ok(report(&results, options, seconds))
+    Ok(report)
 }
 
 /// Gives what there is to tell of it.
@@ -107,8 +120,8 @@ fn report(results: &[(usize, Tally)], options: &Options, seconds: f64) -> Report
                 milliseconds(times.longest())
             ),
         );
-        for failure in &tally.failures {
-            report.note(format!("{}, {failure}", kind.title));
+        for note in &tally.notes {
+            report.note(format!("{}, {note}", kind.title));
         }
         requests += times.count();
         failed += tally.failed;
