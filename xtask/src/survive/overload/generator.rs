@@ -26,8 +26,10 @@ const STATUS: u16 = 204;
 /// What became of the requests of one phase.
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
-    /// Those that were served.
+    /// Those that were served, now or in a later phase.
     pub(crate) accepted: Times,
+    /// Answers to requests of this and earlier phases that came in this one.
+    pub(crate) served: u64,
     /// 503 with `Retry-After`.
     pub(crate) refused: Times,
     /// Any other answer, and none.
@@ -54,18 +56,19 @@ impl Seen {
         self.accepted.merge(&other.accepted);
         self.refused.merge(&other.refused);
         self.late.merge(&other.late);
+        self.served += other.served;
         self.failed += other.failed;
         self.left_out += other.left_out;
     }
 
-    fn record(&mut self, ended: Ended, so_far: &SoFar) {
+    fn record(&mut self, ended: &Ended, so_far: &SoFar) {
         let index = match ended {
             Ended::Accepted(time) => {
-                self.accepted.record(time);
+                self.accepted.record(*time);
                 0
             }
             Ended::Refused(time) => {
-                self.refused.record(time);
+                self.refused.record(*time);
                 1
             }
             Ended::Failed => {
@@ -86,7 +89,7 @@ pub(crate) fn closed(port: u16, path: &str, clients: u32, so_far: &SoFar) -> Res
         load.add(move |stop| {
             let (mut client, mut seen) = (Client::new(port), Seen::default());
             while !stop.is_told() {
-                seen.record(send(&mut client, &request), &so_far);
+                seen.record(&send(&mut client, &request), &so_far);
             }
             seen
         })?;
@@ -175,7 +178,11 @@ impl<const N: usize> Worker<N> {
             match ended {
                 Some(ended) => {
                     seen[phase].late.record(late);
-                    seen[phase].record(ended, &self.so_far);
+                    seen[phase].record(&ended, &self.so_far);
+                    let now = self.schedule.phase(self.began.elapsed());
+                    if let (Ended::Accepted(_), Some(now)) = (ended, now) {
+                        seen[now].served += 1;
+                    }
                 }
                 None => seen[phase].left_out += 1,
             }

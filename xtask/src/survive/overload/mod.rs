@@ -127,7 +127,7 @@ fn tell<const N: usize>(
     let phase = schedule.0[OVERLOAD];
     let over = &seen[OVERLOAD];
     tell_offered(report, over, phase);
-    let goodput = over.accepted.count() as f64 / phase.seconds / peak * 100.0;
+    let goodput = over.served as f64 / phase.seconds / peak * 100.0;
     let [accepted, refused] = [over.accepted.p99(), over.refused.p99()];
     report.tell(
         "served during the overload",
@@ -183,7 +183,7 @@ fn tell_offered(report: &mut Report, seen: &Seen, phase: Phase) {
 /// Five seconds after the load has fallen, all is to be as it was before it rose.
 fn tell_after(report: &mut Report, before: &Seen, after: &Seen, target: bool) {
     for (what, seen) in [("before", before), ("5 s after", after)] {
-        let rate = seen.accepted.count() as f64 / BESIDE;
+        let rate = seen.served as f64 / BESIDE;
         let (p99, refused) = (seen.accepted.p99(), seen.refused.count());
         report.tell(
             format!("at {SHARE} × the peak, {what}"),
@@ -191,7 +191,7 @@ fn tell_after(report: &mut Report, before: &Seen, after: &Seen, target: bool) {
         );
     }
     if target {
-        let goodput = after.accepted.count() as f64 / before.accepted.count().max(1) as f64 * 100.0;
+        let goodput = after.served as f64 / before.served.max(1) as f64 * 100.0;
         report.at_least(
             "goodput after beside that before",
             goodput,

@@ -30,6 +30,15 @@ impl<const N: usize> Schedule<N> {
         None
     }
 
+    /// The phase of a moment.
+    pub(crate) fn phase(&self, moment: Duration) -> Option<usize> {
+        let mut end = 0.0;
+        self.0.iter().position(|phase| {
+            end += phase.seconds;
+            moment.as_secs_f64() < end
+        })
+    }
+
     pub(crate) fn length(&self) -> Duration {
         Duration::from_secs_f64(self.0.iter().map(|phase| phase.seconds).sum())
     }
@@ -51,6 +60,10 @@ mod tests {
         assert_eq!(schedule.moment(59), at(1, 1490));
         assert_eq!(schedule.moment(60), at(2, 1500));
         assert_eq!(schedule.moment(70), None);
+        let phases = [0, 999, 1000, 1499, 1500, 2499, 2500];
+        let phases = phases.map(|at| schedule.phase(Duration::from_millis(at)));
+        let expected = [Some(0), Some(0), Some(1), Some(1), Some(2), Some(2), None];
+        assert_eq!(phases, expected);
         assert_eq!(schedule.length(), Duration::from_millis(2500));
     }
 }
