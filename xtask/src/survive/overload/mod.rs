@@ -146,7 +146,7 @@ fn tell<const N: usize>(
             " ms",
             limits(longest, longest * 1.5),
         );
-        report.at_most("p99 of refusals", refused, " ms", limits(10.0, 100.0));
+        report.at_most("p99 of refusals", refused, " ms", limits(10.0, 200.0));
     } else {
         report.tell("goodput beside the peak", format_args!("{goodput:.1} %"));
         report.tell("p99 of what was served", format_args!("{accepted:.0} ms"));

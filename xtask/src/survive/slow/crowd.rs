@@ -1,8 +1,10 @@
 //! Many slow clients of one kind, and how each of them ends.
 
 use std::collections::HashSet;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::kinds::Kind;
@@ -19,6 +21,9 @@ struct SlowClient {
 
 pub(crate) struct Crowd {
     pub(crate) kind: Kind,
+    coming: Receiver<io::Result<SlowClient>>,
+    /// Whether all have come.
+    pub(crate) complete: bool,
     waiting: Vec<SlowClient>,
     /// How long those that were closed had been open.
     pub(crate) closed: Times,
@@ -28,17 +33,22 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Connects them all, one at once after the other.
+    /// They connect one at once after the other, while others do something else.
     pub(crate) fn open(kind: Kind, count: usize, port: u16) -> Self {
-        let request = kind.request();
-        let clients = (0..count).map(|_| connect(port, &request));
-        let waiting: Vec<_> = clients.filter_map(std::io::Result::ok).collect();
+        let (sender, coming) = channel();
+        thread::spawn(move || {
+            let request = kind.request();
+            // Ends early when nobody waits for them any more.
+            (0..count).all(|_| sender.send(connect(port, &request)).is_ok())
+        });
         Self {
             kind,
-            not_connected: (count - waiting.len()) as u64,
-            waiting,
+            coming,
+            complete: false,
+            waiting: Vec::new(),
             closed: Times::default(),
             told: 0,
+            not_connected: 0,
         }
     }
 
@@ -46,14 +56,27 @@ impl Crowd {
         self.waiting.len()
     }
 
-    /// Takes out those that the service does not hold any more.
-    pub(crate) fn update(&mut self, held: &HashSet<u16>) {
+    /// Takes in those that have connected.
+    pub(crate) fn take_in(&mut self) {
+        loop {
+            match self.coming.try_recv() {
+                Ok(Ok(client)) => self.waiting.push(client),
+                Ok(Err(_)) => self.not_connected += 1,
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    self.complete = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes out those that the service does not hold any more. All had been taken in before it was asked.
+    pub(crate) fn take_out(&mut self, held: &HashSet<u16>) {
         let is_held = |client: &SlowClient| held.contains(&client.port);
-        let (waiting, closed) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(is_held);
+        let all = std::mem::take(&mut self.waiting).into_iter();
+        let (waiting, closed): (Vec<_>, Vec<_>) = all.partition(is_held);
         self.waiting = waiting;
-        let closed: Vec<SlowClient> = closed;
         for client in closed {
             self.closed.record(client.since.elapsed());
             self.told += u64::from(self.kind.is_told() && was_told(&client.stream));
@@ -61,7 +84,7 @@ impl Crowd {
     }
 }
 
-fn connect(port: u16, request: &[u8]) -> std::io::Result<SlowClient> {
+fn connect(port: u16, request: &[u8]) -> io::Result<SlowClient> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, LONGEST_WAIT)?;
     // What a service does not take in must not hold us.

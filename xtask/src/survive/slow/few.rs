@@ -20,8 +20,11 @@ pub(crate) fn run(stage: &mut Stage, report: &mut Report) -> Result<()> {
     let mut instance = Instance::new("customer", "few-files")?;
     instance.files = Some(FILES);
     stage.start_ready(&instance)?;
-    let crowd = Crowd::open(Kind::HalfBody, CLIENTS, instance.port);
-    stage.pause(Duration::from_millis(500))?;
+    let mut crowd = Crowd::open(Kind::HalfBody, CLIENTS, instance.port);
+    while !crowd.complete {
+        stage.pause(Duration::from_millis(100))?;
+        crowd.take_in();
+    }
     let answered = (0..ASKED).filter(|_| answers(instance.port)).count();
     report.promise(
         format!("/livez within 1 s, {CLIENTS} half bodies, ulimit -n {FILES}"),

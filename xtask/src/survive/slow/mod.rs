@@ -25,17 +25,17 @@ use crate::output::{Result, progress};
 /// How long the other clients are measured alone.
 const ALONE: Duration = Duration::from_secs(5);
 
-/// The lists that nobody reads are made and sent in this time, or sooner. What that costs is the cost of lists, not that
+/// So long after the last has come, or sooner, the lists that nobody reads are made and sent. What that costs is the cost of lists, not that
 /// of waiting.
 const COMING: Duration = Duration::from_secs(8);
 
-/// After so long none of the slow clients should be connected.
+/// So long after the last has come none should be connected.
 const WATCHED: Duration = Duration::from_secs(25);
 
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The system keeps up to 3 MB for each that does not read.
-const MOST_UNREAD: usize = 200;
+/// The system keeps up to 3 MB for each that does not read; that is 14,000 lists for a hundred of them.
+const MOST_UNREAD: usize = 100;
 
 /// Rows enough for lists of 100.
 const ROWS: &str = "
@@ -99,7 +99,6 @@ fn watch(
     stage.pause(ALONE)?;
     let before = program.megabytes();
     now.set(Phase::Coming);
-    let began = Instant::now();
     let open = |kind| {
         let count = if kind == Kind::NeverReads {
             unread
@@ -109,22 +108,29 @@ fn watch(
         Crowd::open(kind, count, port)
     };
     let mut crowds: Vec<_> = KINDS.into_iter().map(open).collect();
-    let (mut peak, mut unread) = (before, 0);
+    let (began, mut complete, mut peak, mut unread) = (Instant::now(), None, before, 0);
     for look in 0_u32.. {
         stage.pause(LOOK)?;
+        crowds.iter_mut().for_each(Crowd::take_in);
         let held = sockets::held(port)?;
-        if (held.unread > 0 && held.unread == unread) || began.elapsed() > COMING {
-            now.set(Phase::Waiting);
-        }
-        unread = held.unread;
         crowds
             .iter_mut()
-            .for_each(|crowd| crowd.update(&held.clients));
+            .for_each(|crowd| crowd.take_out(&held.clients));
         peak = peak.max(program.megabytes());
         if look.is_multiple_of(8) {
             tell_progress(&crowds, began.elapsed(), peak);
         }
-        if began.elapsed() > WATCHED || crowds.iter().all(|crowd| crowd.open_count() == 0) {
+        if complete.is_none() && crowds.iter().all(|crowd| crowd.complete) {
+            complete = Some(Instant::now());
+        }
+        let since = complete.map(|complete| complete.elapsed());
+        let all_sent = held.unread > 0 && held.unread == unread;
+        if since.is_some_and(|since| all_sent || since > COMING) {
+            now.set(Phase::Waiting);
+        }
+        unread = held.unread;
+        let all_gone = crowds.iter().all(|crowd| crowd.open_count() == 0);
+        if since.is_some_and(|since| all_gone || since > WATCHED) {
             break;
         }
     }
