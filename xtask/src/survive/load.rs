@@ -65,7 +65,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// `share`, below 1, is where in the period the first one begins: threads with different ones do not begin together.
+    /// `share`, below 1, is where in the period the first one begins, so that not all threads begin together.
     pub(crate) fn new(period: Duration, share: f64) -> Self {
         Self {
             period,

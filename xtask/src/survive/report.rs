@@ -138,8 +138,9 @@ impl fmt::Display for Report {
                 "\n| {what} | {measured} | {promise} | {verdict} |"
             )?;
         }
-        for note in &self.notes {
-            write!(formatter, "\n\n{note}")?;
+        for (index, note) in self.notes.iter().enumerate() {
+            let space = if index == 0 { "\n" } else { "" };
+            write!(formatter, "{space}\n- {note}")?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Somebody with nothing to do, who notices when the machine has other work: what stalls then is not the services' fault.
+//! Somebody with nothing to do, who notices when the machine stands still: a stall then is not the services' fault.
 
 use std::thread;
 use std::time::{Duration, Instant};

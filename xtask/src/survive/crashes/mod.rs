@@ -10,16 +10,13 @@ use std::time::{Duration, Instant};
 use local_postgres::{Cluster, Stop};
 
 use self::ledger::{Agreement, Open, Outcome, Write};
-use self::recovery::{Acknowledged, Harm};
+use self::recovery::{Acknowledged, Harm, REST};
 use self::writers::{Count, Kind, Told};
 use super::load::Load;
 use super::report::Report;
 use super::stage::{Instance, Stage};
 use super::times::milliseconds;
 use crate::output::{Result, progress};
-
-/// The load alone, before the first harm and after each.
-const REST: Duration = Duration::from_millis(1500);
 
 /// As PostgreSQL comes, so that its recovery is what it would be elsewhere. A crash of the server, which is a process,
 /// would lose no commit without them either.

@@ -8,6 +8,9 @@ const SPAN: Duration = Duration::from_millis(500);
 /// Of the writes before the harm, what counts as recovered.
 const SHARE: f64 = 0.95;
 
+/// The load alone, before the first harm and after each: so long there is to recover before the next one.
+pub(crate) const REST: Duration = Duration::from_millis(1500);
+
 /// A harm: when it was done, and when what it hit was there again.
 #[derive(Clone, Copy)]
 pub(crate) struct Harm {
@@ -30,11 +33,16 @@ impl Acknowledged {
         Some(first.duration_since(harm.ready))
     }
 
-    /// From ready to the first span with nearly as many writes as the one before the harm.
+    /// From ready to the first span with nearly as many writes as the one before the harm; `None` if there is none
+    /// before the next harm.
     pub(crate) fn as_before(&self, harm: Harm) -> Option<Duration> {
         let usual = harm.done.checked_sub(SPAN)?;
-        let wanted = self.between(usual, harm.done) as f64 * SHARE;
-        let last = *self.0.last()?;
+        let before = self.between(usual, harm.done);
+        if before == 0 {
+            return None;
+        }
+        let wanted = before as f64 * SHARE;
+        let last = harm.ready + REST;
         let mut from = harm.ready;
         while from + SPAN <= last {
             if self.between(from, from + SPAN) as f64 >= wanted {

@@ -116,7 +116,8 @@ fn reservation(number: u64, customer: &str) -> (String, Vec<u8>) {
     };
     let date = format!("{year:04}-{month:02}-{day:02}");
     let json = format!(
-        r#"{{"customer_id":"{customer}","resource":"{resource}","starts_at":"{date}T{from}:00Z","ends_at":"{date}T{to}:00Z","party_size":2}}"#
+        r#"{{"customer_id":"{customer}","resource":"{resource}","party_size":2,
+             "starts_at":"{date}T{from}:00Z","ends_at":"{date}T{to}:00Z"}}"#
     );
     let request = client::post("/api/reservations", &json, false);
     (format!("{resource} {date} {from}"), request)

@@ -25,8 +25,8 @@ use crate::output::{Result, progress};
 /// How long the other clients are measured alone.
 const ALONE: Duration = Duration::from_secs(5);
 
-/// So long after the last has come, or sooner, the lists that nobody reads are made and sent. What that costs is the cost
-/// of lists, not that of waiting.
+/// So long after the last has come, or sooner, the lists that nobody reads are made and sent. What that costs is the
+/// cost of lists, not that of waiting.
 const COMING: Duration = Duration::from_secs(8);
 
 /// So long after the last has come none should be connected.

@@ -1,4 +1,4 @@
-//! The system's table of connections (`/proc`): a client that does not read cannot see itself that its service has closed.
+//! The system's table of connections (`/proc`): a client that does not read cannot see that its service has closed.
 
 use std::collections::HashSet;
 use std::fs;
