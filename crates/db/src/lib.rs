@@ -36,6 +36,7 @@ mod savepoint;
 mod session_effect;
 mod statement;
 mod transaction;
+mod work;
 
 pub use config::{Config, ConfigError, PARAMETERS};
 pub use connect_error::ConnectError;
@@ -48,3 +49,4 @@ pub use pool::{Closed, Lease, Pool, pool};
 pub use queue_error::{PoolTimeout, QueueLimit};
 pub use savepoint::Savepoint;
 pub use transaction::{Isolation, Transaction, TransactionOptions};
+pub use work::{Work, with_work};

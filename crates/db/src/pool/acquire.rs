@@ -11,9 +11,10 @@ use crate::connect_error::ConnectError;
 use crate::error::Error;
 use crate::pool::holder::Origin;
 use crate::pool::lease::Lease;
-use crate::pool::queue::{queue, until_deadline};
+use crate::pool::queue::{queue, take_turn, until_deadline};
 use crate::pool::state::{Nested, Permit, Shared, State, Taken};
 use crate::pool::{connect, janitor};
+use crate::work;
 
 /// A connection is trusted for so long after its last use; after that it has to answer first.
 const TRUSTED: Duration = Duration::from_millis(500);
@@ -22,8 +23,7 @@ const PING_TIMEOUT: Duration = Duration::from_millis(250);
 pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease, Error> {
     let explicit = matches!(origin, Origin::Code(_));
     let asked = Instant::now();
-    let queued = take_permit(pool, &origin, asked).await?;
-    let mut permit = Permit::new(pool.clone());
+    let (mut permit, queued) = permit_and_turn(pool, &origin, asked).await?;
     if queued.is_some() {
         // The pool is busy: what has come meanwhile for other tasks of this thread goes before another statement is sent.
         // Otherwise the slowest of a hundred callers take a sixth longer.
@@ -58,6 +58,31 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
             Err(_) => permit = lease.discard(),
         }
     }
+}
+
+/// Takes a permit, and with it a turn of the caller's work. If that is slow and has its share of the connections, the permit
+/// goes to somebody else's work, and the caller asks for one again when it has a turn.
+async fn permit_and_turn(
+    pool: &Arc<Shared>,
+    origin: &Origin,
+    asked: Instant,
+) -> Result<(Permit, Option<Instant>), Error> {
+    let queued = take_permit(pool, origin, asked).await?;
+    let mut permit = Permit::new(pool.clone());
+    let Some(work) = work::current() else {
+        return Ok((permit, queued));
+    };
+    let permits = &pool.permits;
+    permit.turn = work.try_start(&permits.askers, permits.limit.load(Relaxed));
+    if permit.turn.is_some() {
+        return Ok((permit, queued));
+    }
+    drop(permit);
+    let turn = take_turn(pool, &work, asked).await?;
+    let queued = take_permit(pool, origin, Instant::now()).await?;
+    let mut permit = Permit::new(pool.clone());
+    permit.turn = Some(turn);
+    Ok((permit, queued.or_else(|| Some(Instant::now()))))
 }
 
 /// Takes a permit, which dropping a [`Permit`] gives back. Says when it was there if the caller had to queue.

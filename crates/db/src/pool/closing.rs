@@ -61,7 +61,7 @@ pub(crate) fn discard(permit: &mut Permit, connection: Connection, loss: Loss) {
 
 /// Ends the holding of a connection that does not come back. Whoever waits may open one in its place.
 fn leave<T>(permit: &mut Permit, and: impl FnOnce(&mut State) -> T) -> T {
-    let Permit { pool, holding } = permit;
+    let Permit { pool, holding, .. } = permit;
     let mut state = pool.state();
     holding.end(&mut state, Instant::now());
     let result = and(&mut state);

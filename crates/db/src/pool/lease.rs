@@ -285,7 +285,7 @@ impl Drop for Lease {
 /// Makes a clean connection idle, or closes it if it is no longer wanted.
 fn give_back(permit: &mut Permit, connection: Connection) {
     let now = Instant::now();
-    let Permit { pool, holding } = permit;
+    let Permit { pool, holding, .. } = permit;
     let mut state = pool.state();
     holding.end(&mut state, now);
     let too_old = |expires: Instant| expires + OVERAGE <= now;

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::pool::delay::Delay;
+use crate::work::Askers;
 
 pub(crate) struct Permits {
     /// Callers wait here, first come, first served. Closed with the pool.
@@ -19,6 +20,10 @@ pub(crate) struct Permits {
     pub(crate) waiting: AtomicU32,
     /// What `queue_target` asks for.
     pub(crate) delay: Option<Delay>,
+    /// Callers whose work is slow and has its share: they do not hold up the queue.
+    pub(crate) waiting_for_turn: AtomicU32,
+    /// Whose work asks.
+    pub(crate) askers: Askers,
 }
 
 impl Permits {
@@ -29,6 +34,8 @@ impl Permits {
             excess: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             delay: config.queue_target.map(Delay::new),
+            waiting_for_turn: AtomicU32::new(0),
+            askers: Askers::default(),
         }
     }
 

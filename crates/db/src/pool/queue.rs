@@ -1,6 +1,7 @@
 //! The queue for a permit: who may wait, for how long, and what those are told who wait in vain.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::task::consume_budget;
@@ -10,6 +11,7 @@ use crate::deadline;
 use crate::error::Error;
 use crate::pool::state::Shared;
 use crate::queue_error::{PoolTimeout, QueueLimit};
+use crate::work::{Turn, Work};
 
 /// Waits in the queue for a permit, which dropping a [`Permit`](crate::pool::state::Permit) gives back. Says when it was
 /// there. The time is recorded also for those who wait in vain.
@@ -20,7 +22,7 @@ pub(crate) async fn queue(pool: &Shared, since: Instant) -> Result<Instant, Erro
         consume_budget().await;
         return Err(error);
     }
-    let _waiting = Waiting::new(pool, since);
+    let _waiting = Waiting::new(pool, &pool.permits.waiting, since);
     let permit = timeout(longest, pool.permits.semaphore.acquire());
     let permit = match &pool.permits.delay {
         None => permit.await,
@@ -29,7 +31,7 @@ pub(crate) async fn queue(pool: &Shared, since: Instant) -> Result<Instant, Erro
             permit = permit => permit,
             () = delay.cut_off(since) => {
                 let waiting = pool.permits.waiting.load(Relaxed);
-                return Err(turned_away(pool, waiting, QueueLimit::Target(delay.target)));
+                return Err(shed(pool, waiting, QueueLimit::Target(delay.target)));
             }
         },
     };
@@ -46,6 +48,35 @@ pub(crate) async fn queue(pool: &Shared, since: Instant) -> Result<Instant, Erro
         delay.served(now - since, now, |calls| pool.expected_wait(calls));
     }
     Ok(now)
+}
+
+/// Waits for a turn of the caller's work, which is slow and has its share of the connections.
+pub(crate) async fn take_turn(
+    pool: &Shared,
+    work: &Arc<Work>,
+    asked: Instant,
+) -> Result<Turn, Error> {
+    let (mut longest, mut limit) = patience(pool, asked);
+    if let Some(delay) = &pool.permits.delay
+        && delay.target < longest
+    {
+        (longest, limit) = (delay.target, Some(QueueLimit::Target(delay.target)));
+    }
+    let (waiting, expected) = work.expected_wait(pool.permits.limit.load(Relaxed));
+    if let Some(limit) = limit.filter(|_| expected > longest) {
+        return Err(turned_away(pool, waiting, Some(expected), limit));
+    }
+    let counted = Waiting::new(pool, &pool.permits.waiting_for_turn, asked);
+    let turn = timeout(
+        longest,
+        work.start(&pool.permits.askers, &pool.permits.limit),
+    )
+    .await;
+    drop(counted);
+    turn.map_err(|_| match limit {
+        Some(target @ QueueLimit::Target(_)) => turned_away(pool, waiting, Some(expected), target),
+        _ => timed_out(pool, asked, matches!(limit, Some(QueueLimit::Deadline(_)))),
+    })
 }
 
 /// How long a caller waits at most, and what says so: `pool_timeout` or its own deadline, whichever is sooner.
@@ -83,12 +114,11 @@ fn admit(pool: &Shared, since: Instant, limit: Option<QueueLimit>) -> Result<(),
         }
         _ => None,
     };
-    exceeded.map_or(Ok(()), |limit| Err(turned_away(pool, waiting, limit)))
+    exceeded.map_or(Ok(()), |limit| Err(shed(pool, waiting, limit)))
 }
 
-/// The error of a caller who is turned away.
-fn turned_away(pool: &Shared, waiting: u32, limit: QueueLimit) -> Error {
-    pool.metrics.shed.fetch_add(1, Relaxed);
+/// The error of a caller whom the queue has no place for.
+fn shed(pool: &Shared, waiting: u32, limit: QueueLimit) -> Error {
     if let Some(delay) = &pool.permits.delay {
         delay.refused();
     }
@@ -96,7 +126,17 @@ fn turned_away(pool: &Shared, waiting: u32, limit: QueueLimit) -> Error {
         QueueLimit::Target(_) => waiting + 1,
         _ => waiting,
     };
-    let expected_wait = pool.expected_wait(turns);
+    turned_away(pool, waiting, pool.expected_wait(turns), limit)
+}
+
+/// The error of a caller who is turned away.
+fn turned_away(
+    pool: &Shared,
+    waiting: u32,
+    expected_wait: Option<Duration>,
+    limit: QueueLimit,
+) -> Error {
+    pool.metrics.shed.fetch_add(1, Relaxed);
     let (soonest, latest) = (Duration::from_secs(1), Duration::from_secs(30));
     Error::Overloaded {
         waiting,
@@ -109,19 +149,20 @@ fn turned_away(pool: &Shared, waiting: u32, limit: QueueLimit) -> Error {
 /// Counts a caller in the queue for as long as it waits, however the waiting ends.
 struct Waiting<'a> {
     pool: &'a Shared,
+    queue: &'a AtomicU32,
     since: Instant,
 }
 
 impl<'a> Waiting<'a> {
-    fn new(pool: &'a Shared, since: Instant) -> Self {
-        pool.permits.waiting.fetch_add(1, Relaxed);
-        Self { pool, since }
+    fn new(pool: &'a Shared, queue: &'a AtomicU32, since: Instant) -> Self {
+        queue.fetch_add(1, Relaxed);
+        Self { pool, queue, since }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.pool.permits.waiting.fetch_sub(1, Relaxed);
+        self.queue.fetch_sub(1, Relaxed);
         self.pool.metrics.wait_time.record(self.since.elapsed());
     }
 }

@@ -16,6 +16,7 @@ use crate::connect_error::ConnectError;
 use crate::metrics::{Metrics, Stats};
 use crate::pool::holder::{Holder, Origin};
 use crate::pool::permits::{Pace, Permits};
+use crate::work::Turn;
 
 #[cfg(test)]
 thread_local! {
@@ -73,7 +74,9 @@ impl Shared {
     pub(crate) fn stats(&self) -> Stats {
         let state = self.state();
         let (idle, in_use) = (state.idle.len() as u32, state.in_use());
-        let waiting = self.permits.waiting.load(Relaxed) + state.waiting;
+        let permits = &self.permits;
+        let queued = permits.waiting.load(Relaxed) + permits.waiting_for_turn.load(Relaxed);
+        let waiting = queued + state.waiting;
         drop(state);
         self.metrics.stats(Stats {
             limit: self.permits.limit.load(Relaxed),
@@ -241,6 +244,8 @@ impl State {
 pub(crate) struct Permit {
     pub(crate) pool: Arc<Shared>,
     pub(crate) holding: Holding,
+    /// That of its work, if the caller has named one.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// The place of a connection's holder, and what is known when it has ended.
@@ -257,6 +262,7 @@ impl Permit {
         Self {
             pool,
             holding: Holding::default(),
+            turn: None,
         }
     }
 
@@ -292,18 +298,27 @@ impl Holding {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Self { pool, holding } = self;
+        let Self {
+            pool,
+            holding,
+            turn,
+        } = self;
         if holding.holder.is_some() {
             holding.end(&mut pool.state(), Instant::now());
         }
         if let Some(used) = holding.used {
             pool.metrics.use_time.record(used);
+            if let Some(turn) = turn {
+                turn.record(used);
+            }
             if let Some(holder) = &holding.late {
                 tracing::info!(
                     "a connection reported as held too long came back after {used:.1?} from {holder}"
                 );
             }
         }
+        // Its turn ends first, so that the next of its work may take the permit.
+        drop(turn.take());
         pool.permits.give_back();
         if pool.permits.semaphore.is_closed() {
             pool.returned.notify_waiters();

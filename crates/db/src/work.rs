@@ -1,0 +1,158 @@
+//! Kinds of work that share a pool: one that is slow leaves connections to the others.
+
+use std::sync::atomic::{
+    AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+tokio::task_local! {
+    static WORK: Arc<Work>;
+}
+
+/// Work that holds a connection for longer than this on average is slow.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// For so long after other work has asked for connections, slow work leaves half of them.
+const LEAVES: Duration = Duration::from_secs(1);
+
+/// One kind of work, such as one route of a service.
+///
+/// As long as it holds each connection for 100 ms at most, on average, it changes nothing. While it holds them for longer,
+/// its callers wait for each other and not in the queue of the pool; and if other work has asked for connections within the
+/// last second, it gets no more than half of them, at least one.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// How long a connection is held, in nanoseconds, as a moving average.
+    average: AtomicU64,
+    /// Connections in use, and callers who are about to get one.
+    running: AtomicU32,
+    /// Callers who wait for their turn.
+    waiting: AtomicU32,
+    /// A turn has ended.
+    ended: Notify,
+}
+
+/// Runs `future` as work of this kind: what it does with a pool is counted there.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # async fn example(pool: &db::Pool, reports: &Arc<db::Work>) -> Result<(), db::Error> {
+/// // `reports` was made once, and is used for every report.
+/// let report = db::with_work(reports.clone(), async {
+///     sqlx::query("select pg_sleep(2)").execute(pool).await
+/// });
+/// report.await?;
+/// # Ok(()) }
+/// ```
+pub fn with_work<F: Future>(work: Arc<Work>, future: F) -> impl Future<Output = F::Output> {
+    WORK.scope(work, future)
+}
+
+/// The work that the caller does.
+pub(crate) fn current() -> Option<Arc<Work>> {
+    WORK.try_with(Arc::clone).ok()
+}
+
+impl Work {
+    fn average(&self) -> Duration {
+        Duration::from_nanos(self.average.load(Relaxed))
+    }
+
+    /// Callers who wait for a turn, and how long another one is likely to.
+    pub(crate) fn expected_wait(&self, connections: u32) -> (u32, Duration) {
+        let waiting = self.waiting.load(Relaxed);
+        (waiting, self.average() * waiting / connections.max(1))
+    }
+
+    /// A turn, if the work is fast or uses less than its share.
+    pub(crate) fn try_start(self: &Arc<Self>, askers: &Askers, connections: u32) -> Option<Turn> {
+        askers.see(Arc::as_ptr(self) as usize);
+        let most = match self.average() > SLOW {
+            true if askers.have_changed() => (connections / 2).max(1),
+            true => connections,
+            false => u32::MAX,
+        };
+        let more = |running: u32| (running < most).then_some(running + 1);
+        let started = self.running.fetch_update(SeqCst, SeqCst, more);
+        started.ok().map(|_| Turn(self.clone()))
+    }
+
+    /// Waits for a turn, in the order of the callers.
+    pub(crate) async fn start(self: &Arc<Self>, askers: &Askers, connections: &AtomicU32) -> Turn {
+        self.waiting.fetch_add(1, SeqCst);
+        let _waiting = Waiting(self);
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if let Some(turn) = self.try_start(askers, connections.load(Relaxed)) {
+                // If the work has become fast, the next may start too.
+                self.ended.notify_one();
+                return turn;
+            }
+            ended.await;
+        }
+    }
+}
+
+struct Waiting<'a>(&'a Work);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The right to queue for a connection and to use it.
+#[derive(Debug)]
+pub(crate) struct Turn(Arc<Work>);
+
+impl Turn {
+    /// The connection was held for so long.
+    pub(crate) fn record(&self, used: Duration) {
+        // Two writers at once lose a sample now and then, which an average can bear.
+        let old = self.0.average.load(Relaxed);
+        let new = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        self.0.average.store(old - old / 8 + new / 8, Relaxed);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, SeqCst);
+        // Who waits counted itself before it looked for a turn: it has seen this end, or is seen here.
+        if self.0.waiting.load(SeqCst) > 0 {
+            self.0.ended.notify_one();
+        }
+    }
+}
+
+/// Whose work asks for connections: that of one kind alone, or of several. Callers without one do not count.
+#[derive(Debug, Default)]
+pub(crate) struct Askers {
+    /// The address of the last caller's work.
+    last: AtomicUsize,
+    /// When that was another one than before, in milliseconds since the first such.
+    changed: AtomicU64,
+}
+
+static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Askers {
+    fn see(&self, work: usize) {
+        if self.last.load(Relaxed) != work {
+            self.last.store(work, Relaxed);
+            self.changed
+                .store(FIRST.elapsed().as_millis() as u64, Relaxed);
+        }
+    }
+
+    fn have_changed(&self) -> bool {
+        let changed = Duration::from_millis(self.changed.load(Relaxed));
+        FIRST.elapsed().saturating_sub(changed) < LEAVES
+    }
+}
