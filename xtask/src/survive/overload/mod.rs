@@ -32,10 +32,14 @@ const BESIDE: f64 = 5.0;
 /// How long a caller may wait for a connection, with the setting.
 const TARGET_MS: f64 = 200.0;
 
-/// The phases.
+/// A queue is cut when it has been too long for a second, so an overload begins with a queue of that second's callers.
+const ONSET: f64 = 3.0;
+
+/// The phases; what is promised holds for an overload after its onset.
 const BEFORE: usize = 0;
-const OVERLOAD: usize = 1;
-const AFTER: usize = 3;
+const BEGUN: usize = 1;
+const OVERLOAD: usize = 2;
+const AFTER: usize = 4;
 
 /// One run: `target` is whether the pool bounds the wait.
 pub(crate) fn run(programs: &Path, seconds: u32, target: bool) -> Result<Report> {
@@ -56,6 +60,7 @@ pub(crate) fn run(programs: &Path, seconds: u32, target: bool) -> Result<Report>
     };
     let schedule = Schedule([
         phase(SHARE, BESIDE),
+        phase(TIMES_PEAK, ONSET),
         phase(TIMES_PEAK, f64::from(seconds)),
         phase(SHARE, BESIDE),
         phase(SHARE, BESIDE),
@@ -127,6 +132,15 @@ fn tell<const N: usize>(
     let phase = schedule.0[OVERLOAD];
     let over = &seen[OVERLOAD];
     tell_offered(report, over, phase);
+    let onset = &seen[BEGUN];
+    report.tell(
+        format!("the first {ONSET} s of it"),
+        format_args!(
+            "served p99 {:.0} ms, refused p99 {:.0} ms",
+            onset.accepted.p99(),
+            onset.refused.p99()
+        ),
+    );
     let goodput = over.served as f64 / phase.seconds / peak * 100.0;
     let [accepted, refused] = [over.accepted.p99(), over.refused.p99()];
     report.tell(
