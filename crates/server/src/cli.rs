@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::error::chain;
 use crate::health::healthcheck;
-use crate::http::accept;
+use crate::http::listener;
 use crate::metrics::install_metrics;
 use crate::serve::{Service, serve};
 use crate::settings::Settings;
@@ -17,6 +17,9 @@ use crate::{signal, telemetry};
 
 /// What is left of the runtime (a name look-up, say) gets this long at the end.
 const RUNTIME_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Files that are no client's and not the pool's: the listener, the log, the runtime's own, name look-ups, and a reserve.
+const OTHER_FILES: u64 = 32;
 
 /// The exit code of a process that ends with something other than 0, and why it does.
 struct Failure(u8, String);
@@ -75,7 +78,7 @@ fn help(Service { name, port, .. }: Service) -> String {
   healthcheck  ask the running service whether it is ready; exit 0 or 1
 
 Settings, from the environment or a file .env, and their defaults:
-  DATABASE_URL      the database, and the pool's settings as its parameters
+  DATABASE_URL        the database, and the pool's settings as its parameters
 {}",
         Settings::defaults(port).help()
     )
@@ -109,12 +112,13 @@ fn in_runtime(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
     result
 }
 
-async fn run_serve(service: Service, settings: Settings) -> Result<(), Failure> {
+async fn run_serve(service: Service, mut settings: Settings) -> Result<(), Failure> {
     telemetry::start(&settings);
     let stop = signal::shutdown()
         .map_err(|error| Failure(OTHER, format!("cannot listen for signals: {error}")))?;
     let pool = pool()?;
     let listener = listen(&settings)?;
+    settings.limits.max_connections = room(settings.limits.max_connections, pool.config());
     serve(service, listener, pool, &settings, stop).await;
     Ok(())
 }
@@ -136,9 +140,23 @@ fn pool() -> Result<db::Pool, Failure> {
         .map_err(|error| Failure(CONFIGURATION, chain(&error)))
 }
 
+/// How many connections there is room for: as many as are wanted, or what the limit of open files leaves beside the pool.
+fn room(wanted: usize, pool: &db::Config) -> usize {
+    let others = u64::from(pool.connection_limit) + OTHER_FILES;
+    // Up to what the system lets the process have; many systems begin with 1024 for the sake of old programs.
+    let files = rlimit::increase_nofile_limit(wanted as u64 + others);
+    let room = files.map_or(wanted, |files| files.saturating_sub(others).max(1) as usize);
+    if room < wanted {
+        tracing::info!(
+            "room for {room} connections, not {wanted}: raise the limit of open files (ulimit -n)"
+        );
+    }
+    room.min(wanted)
+}
+
 fn listen(settings: &Settings) -> Result<TcpListener, Failure> {
     let address = settings.address();
-    accept::listen(address).map_err(|error| {
+    listener::listen(address).map_err(|error| {
         Failure(
             OTHER,
             match error.kind() {

@@ -44,4 +44,4 @@ pub use http::extract::{Json, Path, Query, present};
 pub use http::page::{Cursor, Key, Limit, Page};
 pub use metrics::install_metrics;
 pub use serve::{Service, serve};
-pub use settings::{Environment, SettingError, Settings};
+pub use settings::{Environment, Limits, SettingError, Settings};

@@ -1,12 +1,13 @@
 //! A service from its first connection to its last.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::Error;
 use crate::health::{self, Readiness};
@@ -14,9 +15,6 @@ use crate::http::accept::{self, Stopped};
 use crate::http::middleware::Around;
 use crate::settings::Settings;
 use crate::{metrics, startup};
-
-/// What the pool gets to close its connections when the requests have used up the time.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What makes a service this one and no other.
 #[derive(Debug, Clone, Copy)]
@@ -31,10 +29,11 @@ pub struct Service {
     pub migrator: &'static Migrator,
 }
 
-/// Serves until `shutdown`: it listens at once, connects and migrates in the background, and at the end finishes what is
-/// running within `settings.shutdown_timeout` and closes the pool.
+/// Serves until `shutdown`: it listens at once, connects and migrates in the background. Then it says that it is not ready
+/// and serves on for `settings.shutdown_delay`; finishes what is running within `settings.shutdown_timeout`; and closes the
+/// pool in what remains of that.
 ///
-/// Of the settings, only `shutdown_timeout` and `migrate` are used; the listener is the caller's.
+/// Of the settings, the listener's and the logs' are the caller's.
 pub async fn serve(
     service: Service,
     listener: TcpListener,
@@ -42,50 +41,72 @@ pub async fn serve(
     settings: &Settings,
     shutdown: impl Future<Output = ()>,
 ) -> Stopped {
+    let name = service.name;
     let readiness = Readiness::new(pool.clone(), service.migrator);
-    let app = app(service, &pool, &readiness);
+    let around = Around::new(settings.limits);
+    let writes = around.writes.clone();
+    let app = app(service, &pool, &readiness, around);
     // Ends with this function, however that ends.
     let mut background = JoinSet::new();
     background.spawn(metrics::upkeep());
     background.spawn(startup::run(
-        service.name,
+        name,
         pool.clone(),
         settings.migrate.then_some(service.migrator),
         readiness.clone(),
     ));
-    let name = service.name;
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "{name} listens on http://{address}");
-    }
-
-    let limit = settings.shutdown_timeout;
+    greet(name, &listener, settings, &pool);
+    let (delay, limit) = (settings.shutdown_delay(), settings.shutdown_timeout);
     let mut deadline = Instant::now();
     let shutdown = async {
         shutdown.await;
-        deadline = Instant::now() + limit;
         readiness.draining();
+        sleep(delay).await;
+        deadline = Instant::now() + limit;
+        deadline - reserve(limit)
     };
-    let stopped = accept::serve(listener, app, shutdown, limit).await;
+    let stopped = accept::serve(listener, app, settings.limits, shutdown).await;
+    let _ = timeout_at(deadline - reserve(limit), writes.finished()).await;
+    let unfinished_writes = writes.running();
 
     background.abort_all();
-    let left = deadline.saturating_duration_since(Instant::now());
-    pool.close(left.max(CLOSE_TIMEOUT)).await;
+    let closed = pool
+        .close(deadline.saturating_duration_since(Instant::now()))
+        .await;
     let Stopped { drained, aborted } = stopped;
     tracing::info!(
         drained,
         aborted,
+        unfinished_writes,
+        pool_closed = closed.idle + closed.finished,
+        pool_cut = closed.cut,
         "{name} stopped: {drained} connections drained, {aborted} aborted"
     );
     stopped
 }
 
+/// Says where the service listens, and what is wrong with its settings.
+fn greet(name: &str, listener: &TcpListener, settings: &Settings, pool: &db::Pool) {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "{name} listens on http://{address}");
+    }
+    for warning in settings.disorder(pool.config()) {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Of the time to stop, the last part is for the answers that say so, and for the pool.
+fn reserve(limit: Duration) -> Duration {
+    (limit / 5).min(Duration::from_secs(1))
+}
+
 /// The service's routes with everything around them.
-fn app(service: Service, pool: &db::Pool, readiness: &Readiness) -> Router {
+fn app(service: Service, pool: &db::Pool, readiness: &Readiness, around: Around) -> Router {
     (service.app)(pool.clone())
         .merge(health::routes(readiness.clone()))
         .merge(metrics::routes(pool.clone()))
         .fallback(async || Error::NotFound)
-        .layer(Around)
+        .layer(around)
         // Nothing is left for axum to build at each request.
         .with_state(())
 }

@@ -16,10 +16,29 @@ pub struct Settings {
     pub environment: Environment,
     /// `RUST_LOG`: what is logged, as `tracing` filter directives.
     pub log: String,
-    /// `SHUTDOWN_TIMEOUT`: how long running requests have after SIGTERM.
+    /// `SHUTDOWN_DELAY`: how long the service serves on after SIGTERM, with `/readyz` 503. `None`: as [`Environment`] says.
+    pub shutdown_delay: Option<Duration>,
+    /// `SHUTDOWN_TIMEOUT`: how long running requests have after that.
     pub shutdown_timeout: Duration,
     /// `MIGRATE`: whether migrations run at start.
     pub migrate: bool,
+    /// What clients may take of the service.
+    pub limits: Limits,
+}
+
+/// What clients may take of the service, of time and of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `HEADER_TIMEOUT`: how long the head of a request may take, from the connection or the head's first byte on. Then 408.
+    pub header_timeout: Duration,
+    /// `BODY_TIMEOUT`: how long a body may take to come (then 408), and how long a client may read nothing of an answer.
+    pub body_timeout: Duration,
+    /// `REQUEST_TIMEOUT`: how long a request may take once it is there. Then 503.
+    pub request_timeout: Duration,
+    /// `KEEP_ALIVE_TIMEOUT`: how long a connection may wait for its next request.
+    pub keep_alive_timeout: Duration,
+    /// `MAX_CONNECTIONS`: with so many open, one that waits for its client makes room for the next.
+    pub max_connections: usize,
 }
 
 /// Where the service runs.
@@ -48,7 +67,7 @@ struct Setting {
     show: fn(&Settings) -> String,
 }
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 12] = [
     Setting {
         key: "HOST",
         meaning: "address to listen on",
@@ -85,14 +104,24 @@ const SETTINGS: [Setting; 6] = [
         show: |settings| settings.log.clone(),
     },
     Setting {
-        key: "SHUTDOWN_TIMEOUT",
-        meaning: "seconds that running requests have after SIGTERM",
+        key: "SHUTDOWN_DELAY",
+        meaning: "seconds to serve on after SIGTERM, not ready",
         allowed: "a whole number, 0 to 3600",
         read: |settings, text| {
-            let seconds = text.parse().ok().filter(|seconds| *seconds <= 3600)?;
-            settings.shutdown_timeout = Duration::from_secs(seconds);
-            Some(())
+            read_seconds(text, 0).map(|time| settings.shutdown_delay = Some(time))
         },
+        show: |settings| {
+            let delay = settings
+                .shutdown_delay
+                .map(|delay| delay.as_secs().to_string());
+            delay.unwrap_or_else(|| "0; in production 5".to_owned())
+        },
+    },
+    Setting {
+        key: "SHUTDOWN_TIMEOUT",
+        meaning: "seconds that running requests have after that",
+        allowed: "a whole number, 0 to 3600",
+        read: |settings, text| read_seconds(text, 0).map(|time| settings.shutdown_timeout = time),
         show: |settings| settings.shutdown_timeout.as_secs().to_string(),
     },
     Setting {
@@ -101,6 +130,53 @@ const SETTINGS: [Setting; 6] = [
         allowed: "true, false",
         read: |settings, text| text.parse().ok().map(|migrate| settings.migrate = migrate),
         show: |settings| settings.migrate.to_string(),
+    },
+    Setting {
+        key: "REQUEST_TIMEOUT",
+        meaning: "seconds a request may take",
+        allowed: "a whole number, 1 to 3600",
+        read: |settings, text| {
+            read_seconds(text, 1).map(|time| settings.limits.request_timeout = time)
+        },
+        show: |settings| settings.limits.request_timeout.as_secs().to_string(),
+    },
+    Setting {
+        key: "HEADER_TIMEOUT",
+        meaning: "seconds the head of a request may take to come",
+        allowed: "a whole number, 1 to 3600",
+        read: |settings, text| {
+            read_seconds(text, 1).map(|time| settings.limits.header_timeout = time)
+        },
+        show: |settings| settings.limits.header_timeout.as_secs().to_string(),
+    },
+    Setting {
+        key: "BODY_TIMEOUT",
+        meaning: "seconds its body may take to come, and a client to read on",
+        allowed: "a whole number, 1 to 3600",
+        read: |settings, text| {
+            read_seconds(text, 1).map(|time| settings.limits.body_timeout = time)
+        },
+        show: |settings| settings.limits.body_timeout.as_secs().to_string(),
+    },
+    Setting {
+        key: "KEEP_ALIVE_TIMEOUT",
+        meaning: "seconds a connection may wait for its next request",
+        allowed: "a whole number, 1 to 3600",
+        read: |settings, text| {
+            read_seconds(text, 1).map(|time| settings.limits.keep_alive_timeout = time)
+        },
+        show: |settings| settings.limits.keep_alive_timeout.as_secs().to_string(),
+    },
+    Setting {
+        key: "MAX_CONNECTIONS",
+        meaning: "connections at a time, fewer if the limit of open files is lower",
+        allowed: "a whole number, 1 to 1000000",
+        read: |settings, text| {
+            let number = text.parse().ok().filter(|n| (1..=1_000_000).contains(n))?;
+            settings.limits.max_connections = number;
+            Some(())
+        },
+        show: |settings| settings.limits.max_connections.to_string(),
     },
 ];
 
@@ -133,14 +209,55 @@ impl Settings {
             port,
             environment: Environment::Development,
             log: "info,sqlx=warn".to_owned(),
+            shutdown_delay: None,
             shutdown_timeout: Duration::from_secs(10),
             migrate: true,
+            limits: Limits {
+                header_timeout: Duration::from_secs(5),
+                body_timeout: Duration::from_secs(10),
+                request_timeout: Duration::from_secs(8),
+                // Longer than the balancers in front keep theirs, mostly for 60 s: who closes first must not be us.
+                keep_alive_timeout: Duration::from_secs(75),
+                max_connections: 10_000,
+            },
         }
+    }
+
+    /// How long the service serves on after the signal: in production for 5 s unless it is set, so that balancers
+    /// learn that it goes.
+    pub(crate) fn shutdown_delay(&self) -> Duration {
+        let default = match self.environment {
+            Environment::Development => Duration::ZERO,
+            Environment::Production => Duration::from_secs(5),
+        };
+        self.shutdown_delay.unwrap_or(default)
     }
 
     /// Where to listen.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.host, self.port)
+    }
+
+    /// What is wrong with the order of the durations: each has to leave time for those inside it. One line each.
+    pub(crate) fn disorder(&self, pool: &db::Config) -> Vec<String> {
+        let nested = [
+            ("lock_timeout", pool.lock_timeout),
+            ("statement_timeout", pool.statement_timeout),
+            ("socket_timeout", pool.socket_timeout),
+            ("REQUEST_TIMEOUT", Some(self.limits.request_timeout)),
+            ("SHUTDOWN_TIMEOUT", Some(self.shutdown_timeout)),
+        ];
+        // 0 is no limit, which leaves the others as they are.
+        let set: Vec<_> = nested
+            .into_iter()
+            .filter_map(|(key, time)| time.map(|time| (key, time)))
+            .collect();
+        let wrong = set.windows(2).filter(|pair| pair[0].1 >= pair[1].1);
+        let lines = wrong.map(|pair| {
+            let [(inner, short), (outer, long)] = [pair[0], pair[1]];
+            format!("{outer} ({long:?}) should be longer than {inner} ({short:?}), which then ends first and says why")
+        });
+        lines.collect()
     }
 
     /// A line for each setting: what it is for, what it takes, and its value here.
@@ -153,10 +270,17 @@ impl Settings {
                 ..
             } = setting;
             let value = (setting.show)(self);
-            format!("  {key:<16}  {meaning}: {allowed} ({value})\n")
+            format!("  {key:<18}  {meaning}: {allowed} ({value})\n")
         });
         lines.collect()
     }
+}
+
+/// Whole seconds, `least` to 3600.
+fn read_seconds(text: &str, least: u64) -> Option<Duration> {
+    let seconds = text.parse().ok();
+    let seconds = seconds.filter(|seconds| (least..=3600).contains(seconds))?;
+    Some(Duration::from_secs(seconds))
 }
 
 impl Environment {
@@ -169,72 +293,4 @@ impl Environment {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(key: &str, value: &str) -> Result<Settings, SettingError> {
-        Settings::read(4004, |asked| (asked == key).then(|| value.to_owned()))
-    }
-
-    #[test]
-    fn an_empty_environment_gives_the_defaults() {
-        let defaults = Settings::defaults(4004);
-        for empty in [None, Some(" ".to_owned())] {
-            assert_eq!(Settings::read(4004, |_| empty.clone()).unwrap(), defaults);
-        }
-        assert_eq!(defaults.address().to_string(), "127.0.0.1:4004");
-    }
-
-    #[test]
-    fn each_setting_is_read() {
-        let address = read("HOST", "::").unwrap().address();
-        assert_eq!(address.to_string(), "[::]:4004");
-        assert_eq!(read("PORT", "80").unwrap().port, 80);
-        let environment = read("APP_ENV", "production").unwrap().environment;
-        assert_eq!(environment, Environment::Production);
-        let log = read("RUST_LOG", "warn,db=debug").unwrap().log;
-        assert_eq!(log, "warn,db=debug");
-        let timeout = read("SHUTDOWN_TIMEOUT", "0").unwrap().shutdown_timeout;
-        assert_eq!(timeout, Duration::ZERO);
-        assert!(!read("MIGRATE", "false").unwrap().migrate);
-    }
-
-    #[test]
-    fn a_bad_value_is_named_but_not_shown() {
-        for (key, value) in [
-            ("HOST", "canary.example.com"),
-            ("PORT", "canary"),
-            ("PORT", "65536"),
-            ("PORT", "-1"),
-            ("PORT", "80.5"),
-            ("APP_ENV", "canary"),
-            ("RUST_LOG", "db=canary=x"),
-            ("SHUTDOWN_TIMEOUT", "3601"),
-            ("SHUTDOWN_TIMEOUT", "canary"),
-            ("MIGRATE", "canary"),
-        ] {
-            let text = read(key, value).unwrap_err().to_string();
-            assert!(text.starts_with(key), "{text}");
-            assert!(text.contains("allowed: "), "{text}");
-            assert!(!text.contains(value), "{text}");
-        }
-    }
-
-    #[test]
-    fn help_has_each_setting_and_its_default() {
-        let help = Settings::defaults(4004).help();
-        let defaults = [
-            "127.0.0.1",
-            "4004",
-            "development",
-            "info,sqlx=warn",
-            "10",
-            "true",
-        ];
-        for (setting, default) in SETTINGS.iter().zip(defaults) {
-            let mut lines = help.lines();
-            let line = lines.find(|line| line.trim_start().starts_with(setting.key));
-            assert!(line.unwrap().ends_with(&format!("({default})")), "{line:?}");
-        }
-    }
-}
+mod tests;

@@ -10,44 +10,45 @@ mod thing;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use server::testing::{self, Response, Server};
 use server::{Settings, Stopped};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 const HEAD: &[u8] = b"GET /api/count HTTP/1.1\r\nhost: test\r\n\r\n";
 
 async fn start(seconds: u64) -> Server {
-    let settings = Settings {
+    start_with(Settings {
         shutdown_timeout: Duration::from_secs(seconds),
         ..Settings::defaults(0)
-    };
+    })
+    .await
+}
+
+async fn start_with(settings: Settings) -> Server {
     let server = Server::start_with(thing::THING, &local_postgres::database(), settings).await;
     server.until_ready().await;
     server
 }
 
-/// Like `ab`: a connection for each request, until connections are refused. Returns the number of answers.
-async fn short_connections(address: SocketAddr) -> usize {
-    let mut answers = 0;
-    loop {
-        let mut stream = match TcpStream::connect(address).await {
-            Ok(stream) => stream,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return answers,
-            Err(error) => panic!("{error}"),
-        };
-        stream
-            .write_all(HEAD)
-            .await
-            .expect("a connection that was made takes a request");
-        let answer = testing::read_response(&mut stream, false)
-            .await
-            .expect("a request that was sent is answered");
+/// Like a client behind a balancer: a connection for each request, until it hears that the service goes. Returns the
+/// number of answers, and the longest that one took.
+async fn short_connections(address: SocketAddr, told: Arc<AtomicBool>) -> (usize, Duration) {
+    let (mut answers, mut longest) = (0, Duration::ZERO);
+    while !told.load(Relaxed) {
+        let began = Instant::now();
+        let answer = testing::request(address, "GET", "/api/count", &[], b"").await;
+        let answer = answer.expect("until it closes, the service answers whoever comes");
         assert_eq!(answer.status, 200, "{answer:?}");
+        longest = longest.max(began.elapsed());
         answers += 1;
     }
+    (answers, longest)
 }
 
 /// Like `ab -k`: one request after the other on one connection, until the service says that it was the last.
@@ -68,20 +69,44 @@ async fn kept_connection(address: SocketAddr) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_accepted_request_is_lost() {
-    for round in 0..5 {
-        let server = start(10).await;
+async fn no_request_is_lost_or_stalls_while_the_service_says_that_it_goes() {
+    for round in 0..3 {
+        let settings = Settings {
+            shutdown_delay: Some(Duration::from_secs(1)),
+            ..Settings::defaults(0)
+        };
+        let server = start_with(settings).await;
         let address = server.address();
-        let mut clients = tokio::task::JoinSet::new();
-        for _ in 0..16 {
-            clients.spawn(short_connections(address));
-            clients.spawn(kept_connection(address));
+        let told = Arc::new(AtomicBool::new(false));
+        let (mut short, mut kept) = (JoinSet::new(), JoinSet::new());
+        for _ in 0..8 {
+            short.spawn(short_connections(address, told.clone()));
+            kept.spawn(kept_connection(address));
         }
         tokio::time::sleep(Duration::from_millis(50 + 10 * round)).await;
-        let stopped = server.stop().await;
-        assert_eq!(stopped.aborted, 0);
-        let answers: usize = clients.join_all().await.into_iter().sum();
-        assert!(answers >= 32, "{answers}");
+        let signal = Instant::now();
+        let stopping = tokio::spawn(server.stop());
+        // A probe that comes on a connection of its own sees it, and at once.
+        let answer = loop {
+            let answer = testing::request(address, "GET", "/readyz", &[], b"").await;
+            let answer = answer.expect("the service serves on");
+            if answer.status == 503 {
+                break answer;
+            }
+            assert!(signal.elapsed() < Duration::from_secs(1), "{answer:?}");
+        };
+        assert!(answer.body.contains("shutting down"), "{answer:?}");
+        told.store(true, Relaxed);
+        for (answers, longest) in short.join_all().await {
+            assert!(answers >= 1);
+            // What came after the signal once waited for a second, until its handshake was tried again.
+            assert!(longest < Duration::from_millis(900), "{longest:?}");
+        }
+        assert_eq!(stopping.await.unwrap().aborted, 0);
+        assert!(signal.elapsed() >= Duration::from_secs(1));
+        assert!(kept.join_all().await.into_iter().all(|answers| answers > 1));
+        let late = TcpStream::connect(address).await.unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused);
     }
 }
 
@@ -111,7 +136,7 @@ async fn a_running_request_is_finished() {
 }
 
 #[tokio::test]
-async fn a_request_that_takes_too_long_is_cut_off_in_time() {
+async fn a_request_that_takes_too_long_hears_so_and_the_end_comes_in_time() {
     let server = start(1).await;
     let pool = server.pool().clone();
     let address = server.address();
@@ -130,10 +155,15 @@ async fn a_request_that_takes_too_long_is_cut_off_in_time() {
     );
     let took = asked.elapsed();
     assert!(
-        took >= Duration::from_secs(1) && took < Duration::from_secs(3),
+        took >= Duration::from_millis(700) && took < Duration::from_secs(2),
         "{took:?}"
     );
-    assert!(request.await.unwrap().is_err());
+    let answer = request
+        .await
+        .unwrap()
+        .expect("an answer, not the end of the connection");
+    testing::rejected(&answer, "it", 503);
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
     assert!(matches!(pool.acquire().await, Err(db::Error::Closed)));
 }
 

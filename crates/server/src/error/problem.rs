@@ -68,6 +68,11 @@ impl Problem {
         Self::new(status, detail.to_owned())
     }
 
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
+        // A struct of strings and numbers always serializes.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
     pub(crate) fn with_errors(self, errors: Vec<FieldError>) -> Self {
         Self { errors, ..self }
     }
@@ -81,9 +86,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        // A struct of strings and numbers always serializes.
-        let body = serde_json::to_vec(&self).unwrap_or_default();
-        (status, [(CONTENT_TYPE, MEDIA_TYPE)], body).into_response()
+        (status, [(CONTENT_TYPE, MEDIA_TYPE)], self.to_vec()).into_response()
     }
 }
 

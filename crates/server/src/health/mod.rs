@@ -122,7 +122,11 @@ impl Readiness {
                 return report.clone();
             }
         }
-        let report = self.ask_database().await;
+        // Apart from the request: a probe is no work that others have to leave connections to, and has no deadline.
+        let this = self.clone();
+        let asked = tokio::spawn(async move { this.ask_database().await }).await;
+        let report =
+            asked.unwrap_or_else(|error| Report::new(State::DatabaseDown, error.to_string()));
         *checked = Some((Instant::now(), report.clone()));
         report
     }

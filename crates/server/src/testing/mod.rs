@@ -12,7 +12,8 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::http::accept::{self, Stopped};
+use crate::http::accept::Stopped;
+use crate::http::listener;
 use crate::metrics::install_metrics;
 use crate::serve::{Service, serve};
 use crate::settings::Settings;
@@ -46,7 +47,7 @@ impl Server {
     pub async fn start_with(service: Service, database_url: &str, settings: Settings) -> Self {
         install_metrics();
         let pool = db::Pool::new(db::Config::parse(database_url).expect("a database URL"));
-        let listener = accept::listen((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let listener = listener::listen((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn({

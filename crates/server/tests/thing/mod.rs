@@ -25,6 +25,8 @@ fn app(pool: db::Pool) -> Router {
         .route("/api/count", get(count))
         .route("/api/slow", get(slow))
         .route("/api/hold", get(hold))
+        .route("/api/late", post(late))
+        .route("/api/large", get(async || "x".repeat(10_000)))
         .route("/api/raise/{code}", get(raise))
         .route("/api/panic", get(panic))
         .route("/api/plain", get(plain).post(text))
@@ -104,6 +106,19 @@ async fn slow(
 async fn hold(State(pool): State<db::Pool>) -> Result<()> {
     let _lease = pool.acquire().await?;
     std::future::pending().await
+}
+
+/// Writes, after half a second in which its client may go away.
+async fn late(State(pool): State<db::Pool>) -> Result<()> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("select pg_sleep(0.5)")
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query("insert into thing (name) values ('late')")
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(())
 }
 
 async fn raise(State(pool): State<db::Pool>, Path(code): Path<String>) -> Result<()> {

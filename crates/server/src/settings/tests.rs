@@ -1,0 +1,110 @@
+//! Settings are read, checked and explained.
+
+use super::*;
+
+fn read(key: &str, value: &str) -> Result<Settings, SettingError> {
+    Settings::read(4004, |asked| (asked == key).then(|| value.to_owned()))
+}
+
+#[test]
+fn an_empty_environment_gives_the_defaults() {
+    let defaults = Settings::defaults(4004);
+    for empty in [None, Some(" ".to_owned())] {
+        assert_eq!(Settings::read(4004, |_| empty.clone()).unwrap(), defaults);
+    }
+    assert_eq!(defaults.address().to_string(), "127.0.0.1:4004");
+}
+
+#[test]
+fn each_setting_is_read() {
+    let address = read("HOST", "::").unwrap().address();
+    assert_eq!(address.to_string(), "[::]:4004");
+    assert_eq!(read("PORT", "80").unwrap().port, 80);
+    let environment = read("APP_ENV", "production").unwrap().environment;
+    assert_eq!(environment, Environment::Production);
+    let log = read("RUST_LOG", "warn,db=debug").unwrap().log;
+    assert_eq!(log, "warn,db=debug");
+    let timeout = read("SHUTDOWN_TIMEOUT", "0").unwrap().shutdown_timeout;
+    assert_eq!(timeout, Duration::ZERO);
+    let delay = |key, value| read(key, value).unwrap().shutdown_delay().as_secs();
+    assert_eq!(delay("APP_ENV", "development"), 0);
+    assert_eq!(delay("APP_ENV", "production"), 5);
+    assert_eq!(delay("SHUTDOWN_DELAY", "7"), 7);
+    let limits = |key| read(key, "3").unwrap().limits;
+    let three = Duration::from_secs(3);
+    assert_eq!(limits("REQUEST_TIMEOUT").request_timeout, three);
+    assert_eq!(limits("HEADER_TIMEOUT").header_timeout, three);
+    assert_eq!(limits("BODY_TIMEOUT").body_timeout, three);
+    assert_eq!(limits("KEEP_ALIVE_TIMEOUT").keep_alive_timeout, three);
+    assert_eq!(limits("MAX_CONNECTIONS").max_connections, 3);
+    assert!(!read("MIGRATE", "false").unwrap().migrate);
+}
+
+#[test]
+fn a_bad_value_is_named_but_not_shown() {
+    for (key, value) in [
+        ("HOST", "canary.example.com"),
+        ("PORT", "canary"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("PORT", "80.5"),
+        ("APP_ENV", "canary"),
+        ("RUST_LOG", "db=canary=x"),
+        ("SHUTDOWN_TIMEOUT", "3601"),
+        ("SHUTDOWN_TIMEOUT", "canary"),
+        ("SHUTDOWN_DELAY", "3601"),
+        ("REQUEST_TIMEOUT", "3601"),
+        ("HEADER_TIMEOUT", "0.5"),
+        ("BODY_TIMEOUT", "-1"),
+        ("KEEP_ALIVE_TIMEOUT", "canary"),
+        ("MAX_CONNECTIONS", "1000001"),
+        ("KEEP_ALIVE_TIMEOUT", "-0"),
+        ("MIGRATE", "canary"),
+    ] {
+        let text = read(key, value).unwrap_err().to_string();
+        assert!(text.starts_with(key), "{text}");
+        assert!(text.contains("allowed: "), "{text}");
+        assert!(!text.contains(value), "{text}");
+    }
+}
+
+#[test]
+fn durations_are_nested_unless_somebody_turns_them_round() {
+    let pool = |text: &str| db::Config::parse(&format!("postgres://app@db/shop{text}")).unwrap();
+    let defaults = Settings::defaults(4004);
+    assert_eq!(defaults.disorder(&pool("")), [""; 0]);
+    assert_eq!(defaults.disorder(&pool("?pgbouncer=true")), [""; 0]);
+    let [line] = &defaults.disorder(&pool("?socket_timeout=9"))[..] else {
+        panic!("one pair is wrong");
+    };
+    assert!(
+        line.starts_with("REQUEST_TIMEOUT (8s) should be longer than socket_timeout (9s)"),
+        "{line}"
+    );
+    let short = read("SHUTDOWN_TIMEOUT", "8").unwrap();
+    assert_eq!(short.disorder(&pool("")).len(), 1);
+}
+
+#[test]
+fn help_has_each_setting_and_its_default() {
+    let help = Settings::defaults(4004).help();
+    let defaults = [
+        "127.0.0.1",
+        "4004",
+        "development",
+        "info,sqlx=warn",
+        "0; in production 5",
+        "10",
+        "true",
+        "8",
+        "5",
+        "10",
+        "75",
+        "10000",
+    ];
+    for (setting, default) in SETTINGS.iter().zip(defaults) {
+        let mut lines = help.lines();
+        let line = lines.find(|line| line.trim_start().starts_with(setting.key));
+        assert!(line.unwrap().ends_with(&format!("({default})")), "{line:?}");
+    }
+}
