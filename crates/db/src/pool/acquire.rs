@@ -77,6 +77,14 @@ async fn permit_and_turn(
     if permit.turn.is_some() {
         return Ok((permit, queued));
     }
+    // Who holds a connection would keep it while waiting for a turn that it may itself hold up.
+    let nested = pool.state().nested();
+    if let Some(nested) = nested {
+        if queued.is_none() {
+            report_nesting(pool, origin, nested);
+        }
+        return Ok((permit, queued.or(Some(asked))));
+    }
     drop(permit);
     let turn = take_turn(pool, &work, asked).await?;
     let queued = take_permit(pool, origin, Instant::now()).await?;
