@@ -111,7 +111,10 @@ impl<'a> Stream<'a> {
 
     /// Answers in hyper's place if hyper is about to refuse a head, with no body.
     fn refuse(&self, bytes: &[u8]) -> bool {
-        if self.activity.phase().0 != Phase::Head || !bytes.starts_with(b"HTTP/1.1 4") {
+        // Between two requests that is the only 4xx, unless one of ours waits for a client to read on. Ours have a body.
+        let is_refusal = self.activity.phase().0 == Phase::Head && bytes.starts_with(b"HTTP/1.1 4");
+        let mut lines = bytes.split(|byte| *byte == b'\n');
+        if !is_refusal || !lines.any(|line| line == b"content-length: 0\r") {
             return false;
         }
         let status = StatusCode::from_bytes(&bytes[9..12]).unwrap_or(StatusCode::BAD_REQUEST);
