@@ -62,6 +62,10 @@ impl Work {
         Duration::from_nanos(self.average.load(Relaxed))
     }
 
+    pub(crate) fn is_slow(&self) -> bool {
+        self.average() > SLOW
+    }
+
     /// Callers who wait for a turn, and how long another one is likely to.
     pub(crate) fn expected_wait(&self, connections: u32) -> (u32, Duration) {
         let waiting = self.waiting.load(Relaxed);
@@ -71,7 +75,7 @@ impl Work {
     /// A turn, if the work is fast or uses less than its share.
     pub(crate) fn try_start(self: &Arc<Self>, askers: &Askers, connections: u32) -> Option<Turn> {
         askers.see(Arc::as_ptr(self) as usize);
-        let most = match self.average() > SLOW {
+        let most = match self.is_slow() {
             true if askers.have_changed() => (connections / 2).max(1),
             true => connections,
             false => u32::MAX,

@@ -383,3 +383,31 @@ async fn slow_work_that_holds_a_connection_gets_another_one() {
     holder.await.expect("no panic");
     settled(&pool).await;
 }
+
+#[tokio::test]
+async fn who_does_other_work_is_not_behind_those_who_wait_for_slow_work() {
+    let pool = pool("connection_limit=2");
+    let [slow, other] = [
+        std::sync::Arc::<db::Work>::default(),
+        std::sync::Arc::default(),
+    ];
+    let run = async |work: &std::sync::Arc<db::Work>, sql: &'static str| {
+        let statement = async { (&pool).execute(sql).await };
+        let done = db::with_work(work.clone(), statement).await;
+        done.expect("an answer");
+    };
+    run(&slow, "select pg_sleep(1.2)").await;
+    let finished = std::cell::Cell::new(0);
+    let many = (0..16).map(|_| async {
+        run(&slow, "select pg_sleep(0.2)").await;
+        finished.set(finished.get() + 1);
+    });
+    let quick = async {
+        until("all wait", async || pool.stats().waiting == 14).await;
+        run(&other, "select 1").await;
+        finished.get()
+    };
+    let (_, before) = futures_util::future::join(join_all(many), quick).await;
+    assert!(before <= 4, "{before} of 16 went before");
+    settled(&pool).await;
+}

@@ -60,37 +60,37 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
     }
 }
 
-/// Takes a permit, and with it a turn of the caller's work. If that is slow and has its share of the connections, the permit
-/// goes to somebody else's work, and the caller asks for one again when it has a turn.
+/// Takes a permit, and with it a turn of the caller's work. Slow work waits for its turn first, so that those of other work
+/// who queue for a permit are not behind it.
 async fn permit_and_turn(
     pool: &Arc<Shared>,
     origin: &Origin,
     asked: Instant,
 ) -> Result<(Permit, Option<Instant>), Error> {
-    let queued = take_permit(pool, origin, asked).await?;
-    let mut permit = Permit::new(pool.clone());
     let Some(work) = work::current() else {
-        return Ok((permit, queued));
+        let queued = take_permit(pool, origin, asked).await?;
+        return Ok((Permit::new(pool.clone()), queued));
     };
-    let permits = &pool.permits;
-    permit.turn = work.try_start(&permits.askers, permits.limit.load(Relaxed));
-    if permit.turn.is_some() {
-        return Ok((permit, queued));
+    if !work.is_slow() {
+        let queued = take_permit(pool, origin, asked).await?;
+        let mut permit = Permit::new(pool.clone());
+        let permits = &pool.permits;
+        permit.turn = work.try_start(&permits.askers, permits.limit.load(Relaxed));
+        if permit.turn.is_some() {
+            return Ok((permit, queued));
+        }
+        // It has become slow while the caller queued: the permit goes to somebody else.
     }
     // Who holds a connection would keep it while waiting for a turn that it may itself hold up.
-    let nested = pool.state().nested();
-    if let Some(nested) = nested {
-        if queued.is_none() {
-            report_nesting(pool, origin, nested);
-        }
-        return Ok((permit, queued.or(Some(asked))));
-    }
-    drop(permit);
-    let turn = take_turn(pool, &work, asked).await?;
+    let holds_one = pool.state().holds_one();
+    let turn = match holds_one {
+        false => Some(take_turn(pool, &work, asked).await?),
+        true => None,
+    };
     let queued = take_permit(pool, origin, Instant::now()).await?;
     let mut permit = Permit::new(pool.clone());
-    permit.turn = Some(turn);
-    Ok((permit, queued.or_else(|| Some(Instant::now()))))
+    permit.turn = turn;
+    Ok((permit, queued))
 }
 
 /// Takes a permit, which dropping a [`Permit`] gives back. Says when it was there if the caller had to queue.

@@ -50,12 +50,16 @@ pub(crate) async fn queue(pool: &Shared, since: Instant) -> Result<Instant, Erro
     Ok(now)
 }
 
-/// Waits for a turn of the caller's work, which is slow and has its share of the connections.
+/// Takes a turn of the caller's work, which is slow: while it has its share of the connections, this waits.
 pub(crate) async fn take_turn(
     pool: &Shared,
     work: &Arc<Work>,
     asked: Instant,
 ) -> Result<Turn, Error> {
+    let permits = &pool.permits;
+    if let Some(turn) = work.try_start(&permits.askers, permits.limit.load(Relaxed)) {
+        return Ok(turn);
+    }
     let (mut longest, mut limit) = patience(pool, asked);
     if let Some(delay) = &pool.permits.delay
         && delay.target < longest

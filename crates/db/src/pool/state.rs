@@ -220,14 +220,23 @@ impl State {
         self.holders.iter_mut().flatten()
     }
 
-    /// What this task already holds and only its own code gives back, if anything.
-    pub(crate) fn nested(&mut self) -> Option<Nested> {
+    /// Whether the caller's task holds a connection.
+    pub(crate) fn holds_one(&self) -> bool {
+        self.of_caller().is_some()
+    }
+
+    fn of_caller(&self) -> Option<&Holder> {
         if self.explicit == 0 {
             return None;
         }
         let id = Some(task::try_id()?);
         let mine = |holder: &&Holder| holder.task == id && matches!(holder.origin, Origin::Code(_));
-        let held = self.holders.iter().flatten().find(mine)?.describe();
+        self.holders.iter().flatten().find(mine)
+    }
+
+    /// What this task already holds and only its own code gives back, if anything.
+    pub(crate) fn nested(&mut self) -> Option<Nested> {
+        let held = self.of_caller()?.describe();
         let quiet = self
             .nesting_logged
             .is_some_and(|at| at.elapsed() < Duration::from_secs(1));
