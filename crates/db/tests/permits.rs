@@ -411,3 +411,33 @@ async fn who_does_other_work_is_not_behind_those_who_wait_for_slow_work() {
     assert!(before <= 4, "{before} of 16 went before");
     settled(&pool).await;
 }
+
+#[tokio::test]
+async fn the_wait_for_a_turn_does_not_count_as_use() {
+    let pool = pool("connection_limit=1");
+    let slow = std::sync::Arc::<db::Work>::default();
+    let run = async |sql: &'static str| {
+        let statement = async { (&pool).execute(sql).await };
+        let done = db::with_work(slow.clone(), statement).await;
+        done.expect("an answer");
+    };
+    run("select pg_sleep(1.2)").await;
+    let finished = std::cell::Cell::new(0);
+    let three = (0..3).map(|_| async {
+        run("select pg_sleep(1)").await;
+        finished.set(finished.get() + 1);
+    });
+    let prober = async {
+        until("the last one runs", async || finished.get() == 2).await;
+        let deadline = Instant::now() + Duration::from_millis(200);
+        db::with_deadline(deadline, pool.acquire()).await.map(drop)
+    };
+    let (_, probed) = futures_util::future::join(join_all(three), prober).await;
+    let Err(Error::PoolTimeout(error)) = probed else {
+        panic!("{probed:?}");
+    };
+    // It had waited for its turn for two seconds.
+    let (_, held) = error.longest.expect("a holder");
+    assert!(held < Duration::from_millis(1500), "{held:?}");
+    settled(&pool).await;
+}

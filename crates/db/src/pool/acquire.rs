@@ -82,15 +82,17 @@ async fn permit_and_turn(
         // It has become slow while the caller queued: the permit goes to somebody else.
     }
     // Who holds a connection would keep it while waiting for a turn that it may itself hold up.
-    let holds_one = pool.state().holds_one();
-    let turn = match holds_one {
-        false => Some(take_turn(pool, &work, asked).await?),
-        true => None,
-    };
-    let queued = take_permit(pool, origin, Instant::now()).await?;
+    if pool.state().holds_one() {
+        let queued = take_permit(pool, origin, asked).await?;
+        return Ok((Permit::new(pool.clone()), queued));
+    }
+    let turn = take_turn(pool, &work, asked).await?;
+    let since = Instant::now();
+    let queued = take_permit(pool, origin, since).await?;
     let mut permit = Permit::new(pool.clone());
-    permit.turn = turn;
-    Ok((permit, queued))
+    permit.turn = Some(turn);
+    // The wait for the turn is no use of the connection.
+    Ok((permit, queued.or(Some(since))))
 }
 
 /// Takes a permit, which dropping a [`Permit`] gives back. Says when it was there if the caller had to queue.
