@@ -67,6 +67,19 @@ struct Setting {
     show: fn(&Settings) -> String,
 }
 
+/// A setting of whole seconds, from so many to an hour.
+macro_rules! seconds {
+    ($key:literal, $meaning:literal, $least:literal, $($field:ident).+) => {
+        Setting {
+            key: $key,
+            meaning: $meaning,
+            allowed: concat!("a whole number, ", $least, " to 3600"),
+            read: |settings, text| read_seconds(text, $least).map(|time| settings.$($field).+ = time),
+            show: |settings| settings.$($field).+.as_secs().to_string(),
+        }
+    };
+}
+
 const SETTINGS: [Setting; 12] = [
     Setting {
         key: "HOST",
@@ -117,13 +130,12 @@ const SETTINGS: [Setting; 12] = [
             delay.unwrap_or_else(|| "0; in production 5".to_owned())
         },
     },
-    Setting {
-        key: "SHUTDOWN_TIMEOUT",
-        meaning: "seconds that running requests have after that",
-        allowed: "a whole number, 0 to 3600",
-        read: |settings, text| read_seconds(text, 0).map(|time| settings.shutdown_timeout = time),
-        show: |settings| settings.shutdown_timeout.as_secs().to_string(),
-    },
+    seconds!(
+        "SHUTDOWN_TIMEOUT",
+        "seconds that running requests have after that",
+        0,
+        shutdown_timeout
+    ),
     Setting {
         key: "MIGRATE",
         meaning: "whether serve runs the migrations",
@@ -131,42 +143,30 @@ const SETTINGS: [Setting; 12] = [
         read: |settings, text| text.parse().ok().map(|migrate| settings.migrate = migrate),
         show: |settings| settings.migrate.to_string(),
     },
-    Setting {
-        key: "REQUEST_TIMEOUT",
-        meaning: "seconds a request may take",
-        allowed: "a whole number, 1 to 3600",
-        read: |settings, text| {
-            read_seconds(text, 1).map(|time| settings.limits.request_timeout = time)
-        },
-        show: |settings| settings.limits.request_timeout.as_secs().to_string(),
-    },
-    Setting {
-        key: "HEADER_TIMEOUT",
-        meaning: "seconds the head of a request may take to come",
-        allowed: "a whole number, 1 to 3600",
-        read: |settings, text| {
-            read_seconds(text, 1).map(|time| settings.limits.header_timeout = time)
-        },
-        show: |settings| settings.limits.header_timeout.as_secs().to_string(),
-    },
-    Setting {
-        key: "BODY_TIMEOUT",
-        meaning: "seconds its body may take to come, and a client to read on",
-        allowed: "a whole number, 1 to 3600",
-        read: |settings, text| {
-            read_seconds(text, 1).map(|time| settings.limits.body_timeout = time)
-        },
-        show: |settings| settings.limits.body_timeout.as_secs().to_string(),
-    },
-    Setting {
-        key: "KEEP_ALIVE_TIMEOUT",
-        meaning: "seconds a connection may wait for its next request",
-        allowed: "a whole number, 1 to 3600",
-        read: |settings, text| {
-            read_seconds(text, 1).map(|time| settings.limits.keep_alive_timeout = time)
-        },
-        show: |settings| settings.limits.keep_alive_timeout.as_secs().to_string(),
-    },
+    seconds!(
+        "REQUEST_TIMEOUT",
+        "seconds a request may take",
+        1,
+        limits.request_timeout
+    ),
+    seconds!(
+        "HEADER_TIMEOUT",
+        "seconds the head of a request may take to come",
+        1,
+        limits.header_timeout
+    ),
+    seconds!(
+        "BODY_TIMEOUT",
+        "seconds its body may take to come, and a client to read on",
+        1,
+        limits.body_timeout
+    ),
+    seconds!(
+        "KEEP_ALIVE_TIMEOUT",
+        "seconds a connection may wait for its next request",
+        1,
+        limits.keep_alive_timeout
+    ),
     Setting {
         key: "MAX_CONNECTIONS",
         meaning: "connections at a time, fewer if the limit of open files is lower",

@@ -21,7 +21,7 @@ use tower_service::Service;
 
 use crate::error::problem::{self, Problem};
 use crate::error::{self, Cause};
-use crate::http::body;
+use crate::http::request;
 use crate::http::writes::Writes;
 use crate::metrics::requests::{self, Active};
 use crate::settings::Limits;
@@ -85,7 +85,7 @@ where
 
     fn call(&mut self, request: Request) -> Answer {
         let exchange = Exchange::begin(&request);
-        if let Some(refused) = body::refusal(&request) {
+        if let Some(refused) = request::refusal(&request) {
             exchange.end(&refused);
             return Box::pin(ready(Ok(refused)));
         }
@@ -104,7 +104,7 @@ where
         let clone = self.route.clone();
         let mut route = std::mem::replace(&mut self.route, clone);
         let answer = async move {
-            match body::read(request, body_timeout).await {
+            match request::read(request, body_timeout).await {
                 Ok(request) => {
                     let answer = db::with_work(work, route.call(request));
                     bounded(request_timeout, reads, answer).await

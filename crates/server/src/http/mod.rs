@@ -2,11 +2,11 @@
 
 pub(crate) mod accept;
 mod activity;
-mod body;
 mod connection;
 pub(crate) mod extract;
 pub(crate) mod listener;
 pub(crate) mod middleware;
 pub(crate) mod page;
+mod request;
 mod stream;
 pub(crate) mod writes;

@@ -1,5 +1,5 @@
-//! The body of a request, read to its end before a handler begins: so no handler waits for a slow client while it holds
-//! what others need, and no answer goes out while the client still sends.
+//! A request before its handler begins: what its head has to say, and its body, read to the end. So no handler waits for a
+//! slow client while it holds what others need, and no answer goes out while the client still sends.
 
 use std::error::Error as _;
 use std::sync::Arc;
