@@ -1,6 +1,7 @@
 //! The doctor: what the server allows, what this pool takes of it, and what to change.
 
 use std::fmt;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use sqlx::Row;
@@ -8,7 +9,7 @@ use sqlx::postgres::PgRow;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::pool::Pool;
+use crate::pool::{Pool, ServerLimits};
 
 /// What [`Pool::examine`] found. Printed, it is a line for each fact and each warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +57,16 @@ impl Pool {
             .map_err(Error::from)?;
         let answers = Answers::read(&row).map_err(Error::from)?;
         let (limit, open) = (self.stats().limit as i32, self.stats().open as i32);
+        let limits = answers.limits(limit, open);
+        let server = self.0.server.lock();
+        *server.unwrap_or_else(PoisonError::into_inner) = Some(limits);
         Ok(report(self.config(), limit, open, &answers))
     }
 }
 
 fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
     let budget = answers.budget();
-    let others = (answers.sessions + 1 - open).max(0);
+    let others = answers.others(open);
     let summary = format!(
         "PostgreSQL {} at {}: this pool takes up to {limit} of the {budget} connections that all instances together may \
          take (80 % of {}); others have {others} open",
@@ -280,12 +284,35 @@ impl Answers {
         })
     }
 
-    /// Four fifths of what the server gives to ordinary roles: the rest is for deployments and for psql.
-    fn budget(&self) -> i32 {
+    /// What the server gives to this role, all instances together.
+    fn usable(&self) -> i32 {
         let limits = [self.role, self.database]
             .into_iter()
             .filter(|limit| *limit >= 0);
-        limits.fold(self.most - self.reserved, i32::min) * 4 / 5
+        limits.fold(self.most - self.reserved, i32::min)
+    }
+
+    /// Four fifths of that: the rest is for deployments and for psql.
+    fn budget(&self) -> i32 {
+        self.usable() * 4 / 5
+    }
+
+    /// Sessions of others, where this pool has so many open.
+    fn others(&self, open: i32) -> i32 {
+        (self.sessions + 1 - open).max(0)
+    }
+
+    fn limits(&self, limit: i32, open: i32) -> ServerLimits {
+        let others = self.others(open);
+        let count = |number: i32| u32::try_from(number).unwrap_or(0);
+        ServerLimits {
+            version: self.version.clone(),
+            max_connections: count(self.most),
+            usable: count(self.usable()),
+            budget: count(self.budget()),
+            others: count(others),
+            room: count(self.budget() - others - limit),
+        }
     }
 }
 

@@ -3,8 +3,15 @@
 //! A new counter, gauge or histogram is a line of the table, and the line that counts it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use metrics::{Histogram, Unit, counter, gauge, histogram};
+use metrics::{Unit, counter, gauge, histogram};
+
+use crate::histogram::{Histogram, HistogramSnapshot};
+
+/// The label that says whose numbers they are: `host:port/database`.
+const POOL_NAME: &str = "db.client.connection.pool.name";
 
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +33,55 @@ impl CloseReason {
     pub const LABELS: [&str; 5] = ["lifetime", "idle", "broken", "failover", "shutdown"];
 }
 
-/// How a statement ended.
-#[derive(Clone, Copy)]
+/// How a statement ended. The names of the failures are the label `error.type`, but for the server's own, which has its
+/// SQLSTATE.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Ok,
-    Error,
+    /// The server's error, by its SQLSTATE.
+    Error(String),
     Timeout,
     Broken,
     Cancelled,
+    /// An error of sqlx's, or of a kind that nobody counts apart.
+    Other,
 }
 
-const OUTCOMES: [&str; 5] = ["ok", "error", "timeout", "broken", "cancelled"];
+/// So many SQLSTATEs are counted apart: the code of the services decides which there are, but it can raise any.
+const MOST_CODES: usize = 30;
+
+impl Outcome {
+    /// The label `error.type` of a failure.
+    pub(crate) fn error_type(&self) -> Option<&str> {
+        Some(match self {
+            Self::Ok => return None,
+            Self::Error(code) => code,
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+            Self::Cancelled => "cancelled",
+            Self::Other => "_OTHER",
+        })
+    }
+}
+
+/// How long things took since the start of the pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Times {
+    /// The waits for a connection, those in vain included.
+    pub wait: HistogramSnapshot,
+    /// How long connections were held.
+    pub hold: HistogramSnapshot,
+    /// How long statements ran, from sending to the end of the answer.
+    pub statement: HistogramSnapshot,
+}
+
+/// The histograms of callers who share a label, such as one route.
+#[derive(Debug)]
+pub(crate) struct Labelled {
+    pub(crate) wait_time: metrics::Histogram,
+    pub(crate) use_time: metrics::Histogram,
+}
 
 /// Writes the types and functions of this file from the table below.
 macro_rules! table {
@@ -61,21 +106,36 @@ macro_rules! table {
         pub(crate) struct Metrics {
             $(pub(crate) $counter: AtomicU64,)*
             pub(crate) closed: [AtomicU64; CloseReason::LABELS.len()],
-            $(pub(crate) $histogram: Histogram,)*
-            pub(crate) statement: [Histogram; OUTCOMES.len()],
+            $(pub(crate) $histogram: metrics::Histogram,)*
+            statement: metrics::Histogram,
+            /// Of statements that failed: each `error.type` and its histogram.
+            failed: Mutex<Vec<(String, metrics::Histogram)>>,
+            pub(crate) wait: Histogram,
+            pub(crate) hold: Histogram,
+            pub(crate) ran: Histogram,
+            pool: String,
+            database: String,
             /// How long the last connection took to open, in nanoseconds; 0 before the first. Not published.
             pub(crate) last_connect: AtomicU64,
         }
 
         impl Metrics {
-            pub(crate) fn new() -> Self {
+            /// The numbers of a pool of connections to `database` at `address`.
+            pub(crate) fn new(address: &str, database: &str) -> Self {
                 describe();
+                let (pool, database) = (format!("{address}/{database}"), database.to_owned());
                 Self {
                     $($counter: AtomicU64::default(),)*
                     closed: Default::default(),
-                    $($histogram: histogram!($histogram_name),)*
-                    statement: OUTCOMES.map(|outcome| histogram!(STATEMENT.0, "outcome" => outcome)),
+                    $($histogram: histogram!($histogram_name, POOL_NAME => pool.clone()),)*
+                    statement: histogram!(STATEMENT.0, "db.system.name" => SYSTEM, "db.namespace" => database.clone()),
+                    failed: Mutex::default(),
+                    wait: Histogram::default(),
+                    hold: Histogram::default(),
+                    ran: Histogram::default(),
                     last_connect: AtomicU64::default(),
+                    pool,
+                    database,
                 }
             }
 
@@ -90,12 +150,12 @@ macro_rules! table {
         }
 
         impl Stats {
-            /// Hands the numbers to the `metrics` facade, as gauges and counters with absolute values.
-            pub(crate) fn publish(&self) {
-                $(gauge!($gauge_name $(, $gauge_label => $gauge_value)?).set(self.$gauge);)*
-                $(counter!($counter_name).absolute(self.$counter);)*
+            /// Hands the numbers of a pool to the `metrics` facade, as gauges and counters with absolute values.
+            pub(crate) fn publish(&self, pool: &str) {
+                $(gauge!($gauge_name, POOL_NAME => pool.to_owned() $(, $gauge_label => $gauge_value)?).set(self.$gauge);)*
+                $(counter!($counter_name, POOL_NAME => pool.to_owned()).absolute(self.$counter);)*
                 for (label, closed) in CloseReason::LABELS.into_iter().zip(self.closed) {
-                    counter!(CLOSED.0, "reason" => label).absolute(closed);
+                    counter!(CLOSED.0, POOL_NAME => pool.to_owned(), "reason" => label).absolute(closed);
                 }
             }
         }
@@ -108,26 +168,97 @@ macro_rules! table {
             describe_counter!(CLOSED.0, CLOSED.1);
             $(describe_histogram!($histogram_name, Unit::$unit, $histogram_help);)*
             describe_histogram!(STATEMENT.0, Unit::Seconds, STATEMENT.1);
+            describe_gauge!(SESSIONS.0, SESSIONS.1);
+            describe_gauge!(MOST_SESSIONS.0, MOST_SESSIONS.1);
         }
     };
 }
 
+impl Metrics {
+    /// `host:port/database`.
+    pub(crate) fn pool_name(&self) -> &str {
+        &self.pool
+    }
+
+    /// Counts a statement.
+    pub(crate) fn statement(&self, outcome: &Outcome, time: Duration) {
+        self.ran.record(time);
+        match outcome.error_type() {
+            None => self.statement.record(time),
+            Some(kind) => self.of_failed(kind).record(time),
+        }
+    }
+
+    fn of_failed(&self, kind: &str) -> metrics::Histogram {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let kind = match failed.iter().any(|(known, _)| known == kind) || failed.len() < MOST_CODES
+        {
+            true => kind,
+            false => "_OTHER",
+        };
+        if let Some((_, histogram)) = failed.iter().find(|(known, _)| known == kind) {
+            return histogram.clone();
+        }
+        let histogram = histogram!(
+            STATEMENT.0,
+            "db.system.name" => SYSTEM,
+            "db.namespace" => self.database.clone(),
+            "error.type" => kind.to_owned()
+        );
+        failed.push((kind.to_owned(), histogram.clone()));
+        histogram
+    }
+
+    /// The histograms of callers with this label.
+    pub(crate) fn labelled(&self, (key, value): (&'static str, &str)) -> Labelled {
+        let pool = || self.pool.clone();
+        Labelled {
+            wait_time: histogram!(WAIT_TIME, POOL_NAME => pool(), key => value.to_owned()),
+            use_time: histogram!(USE_TIME, POOL_NAME => pool(), key => value.to_owned()),
+        }
+    }
+
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            wait: self.wait.snapshot(),
+            hold: self.hold.snapshot(),
+            statement: self.ran.snapshot(),
+        }
+    }
+
+    /// Hands to the `metrics` facade how many sessions the server has, of how many.
+    pub(crate) fn publish_server(&self, sessions: u32, most: u32) {
+        gauge!(SESSIONS.0, POOL_NAME => self.pool.clone()).set(sessions);
+        gauge!(MOST_SESSIONS.0, POOL_NAME => self.pool.clone()).set(most);
+    }
+}
+
+const SYSTEM: &str = "postgresql";
+// The labelled histograms have the same names as those of the table.
+const WAIT_TIME: &str = "db.client.connection.wait_time";
+const USE_TIME: &str = "db.client.connection.use_time";
+const SESSIONS: (&str, &str) = (
+    "db.server.connection.count",
+    "Sessions of clients that the server has, those of all instances, looked up once a minute",
+);
+const MOST_SESSIONS: (&str, &str) = (
+    "db.server.connection.max",
+    "Sessions that the server allows this role and all others together",
+);
 // Those with a label of several values: the fields `closed` and `statement`.
 const CLOSED: (&str, &str) = (
     "db.client.connection.closed",
     "Connections closed, by reason",
 );
-const STATEMENT: (&str, &str) = (
-    "db.client.operation.duration",
-    "Time a statement took, by outcome",
-);
+const STATEMENT: (&str, &str) = ("db.client.operation.duration", "Time a statement took");
 
 table! {
     gauges {
         limit "db.client.connection.max" "Most connections that may be open";
-        idle "db.client.connection.count" ("state" = "idle") "Connections open and ready for the next caller";
-        in_use "db.client.connection.count" ("state" = "used") "Connections open, by state";
+        idle "db.client.connection.count" ("db.client.connection.state" = "idle") "Connections open and ready for the next caller";
+        in_use "db.client.connection.count" ("db.client.connection.state" = "used") "Connections open, by state";
         waiting "db.client.connection.pending_requests" "Callers waiting for a connection";
+        up "db.client.database.up" "1, or 0 while the last attempts to open a connection have failed";
     }
     counters {
         acquired "db.client.connection.acquired" "Leases given";
@@ -136,6 +267,7 @@ table! {
         opened "db.client.connection.opened" "Connections opened";
         connect_failed "db.client.connection.failures" "Failures to open a connection";
         recycled "db.client.connection.recovered" "Connections given back unclean and made fit again";
+        leaked "db.client.connection.leaks" "Connections held for longer than leak_threshold";
         nested "db.client.connection.nested" "Tasks that asked for a second connection while they held one";
         repeated "db.client.connection.repeated" "Statements run again because their connection had ended while idle";
     }

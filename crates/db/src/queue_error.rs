@@ -64,6 +64,8 @@ pub struct PoolTimeout {
     pub longest: Option<(String, Duration)>,
     /// The last failure to open a connection, if the database is out of reach.
     pub connect: Option<Arc<ConnectError>>,
+    /// What is the matter and what to do about it, as [`Pool::diagnosis`](crate::Pool::diagnosis) says it.
+    pub diagnosis: String,
 }
 
 impl fmt::Display for PoolTimeout {
@@ -80,24 +82,8 @@ impl fmt::Display for PoolTimeout {
             f,
             "Timed out fetching a new connection from the connection pool \
              (Current connection pool timeout: {pool_timeout}, connection limit: {}). \
-             {ended}Waited {:.1?}: {} in use, {} idle, {} waiting",
-            self.limit, self.waited, self.in_use, self.idle, self.waiting
-        )?;
-        match (&self.connect, &self.longest) {
-            (Some(error), _) => write!(f, ". No connection can be opened: {error}"),
-            (None, Some((what, held))) if *held >= self.waited => {
-                write!(
-                    f,
-                    ". All connections are held; the longest for {held:.1?} by {what}"
-                )
-            }
-            (None, Some((what, held))) => {
-                write!(
-                    f,
-                    ". More work arrives than the connections can do; the longest holder has run for {held:.1?}: {what}"
-                )
-            }
-            (None, None) => Ok(()),
-        }
+             {ended}Waited {:.1?}: {} in use, {} idle, {} waiting. {}",
+            self.limit, self.waited, self.in_use, self.idle, self.waiting, self.diagnosis
+        )
     }
 }

@@ -4,10 +4,12 @@ use std::sync::atomic::{
     AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+
+use crate::metrics::{Labelled, Metrics};
 
 tokio::task_local! {
     static WORK: Arc<Work>;
@@ -34,6 +36,15 @@ pub struct Work {
     waiting: AtomicU32,
     /// A turn has ended.
     ended: Notify,
+    name: OnceLock<Name>,
+}
+
+/// How work is called, and the label of its numbers.
+#[derive(Debug)]
+struct Name {
+    name: String,
+    label: (&'static str, String),
+    labelled: OnceLock<Labelled>,
 }
 
 /// Runs `future` as work of this kind: what it does with a pool is counted there.
@@ -58,6 +69,35 @@ pub(crate) fn current() -> Option<Arc<Work>> {
 }
 
 impl Work {
+    /// Names the work, once: later calls change nothing. The name stands where its holders do; the label, a key and a value
+    /// of which there are few, is that of its waits and uses in the metrics. They belong to the pool it uses first.
+    ///
+    /// ```
+    /// let work = db::Work::default();
+    /// work.name("GET /api/customers", ("http.route", "/api/customers"));
+    /// ```
+    pub fn name(&self, name: &str, (key, value): (&'static str, &str)) {
+        self.name.get_or_init(|| Name {
+            name: name.to_owned(),
+            label: (key, value.to_owned()),
+            labelled: OnceLock::new(),
+        });
+    }
+
+    /// Its name, if it has one.
+    pub(crate) fn named(&self) -> Option<&str> {
+        self.name.get().map(|name| name.name.as_str())
+    }
+
+    /// The histograms with its label, if it has one.
+    pub(crate) fn labelled(&self, metrics: &Metrics) -> Option<&Labelled> {
+        let Name {
+            label, labelled, ..
+        } = self.name.get()?;
+        let (key, value) = label;
+        Some(labelled.get_or_init(|| metrics.labelled((key, value))))
+    }
+
     fn average(&self) -> Duration {
         Duration::from_nanos(self.average.load(Relaxed))
     }

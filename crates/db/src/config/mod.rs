@@ -3,6 +3,7 @@
 mod connection;
 mod environment;
 mod parameters;
+mod settings;
 mod url;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::config::parameters::THROUGH_PGBOUNCER;
 use crate::config::url::{Parameters, check_text};
 
 pub use crate::config::parameters::{ConfigError, PARAMETERS};
+pub use crate::config::settings::Setting;
 
 /// Everything the pool can be told. [`Config::parse`] reads it from a URL; the fields may be changed afterwards.
 ///
@@ -61,6 +63,8 @@ pub struct Config {
     pub(crate) tls: Tls,
     /// `search_path` and whatever `options` sets.
     pub(crate) session: Vec<(String, String)>,
+    /// The parameters that the URL has, without secrets.
+    given: Vec<(String, String)>,
     from_env: bool,
 }
 
@@ -113,6 +117,7 @@ impl Config {
         }
         let mut config = Self::new(server(&url)?);
         let mut given = Parameters::of(&url)?;
+        config.given = settings::shown(given.iter());
         given.boolean("pgbouncer", &mut config.pgbouncer)?;
         config.read_limits(&mut given)?;
         config.read_durations(&mut given)?;
@@ -142,6 +147,7 @@ impl Config {
             endpoint,
             tls: Tls::default(),
             session: Vec::new(),
+            given: Vec::new(),
             from_env: false,
         }
     }

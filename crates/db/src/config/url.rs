@@ -56,6 +56,10 @@ impl Parameters {
         Ok(Self(given))
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.0.iter()
+    }
+
     /// Whatever was not read is a parameter listed as known but not handled: a mistake of this crate, not the user's.
     pub(crate) fn finish(self) -> Result<(), ConfigError> {
         match self.0.into_keys().next() {

@@ -9,12 +9,12 @@ use tokio::time::timeout;
 
 use crate::connect_error::ConnectError;
 use crate::error::Error;
-use crate::pool::holder::Origin;
+use crate::pool::holder::{Caller, Origin};
 use crate::pool::lease::Lease;
 use crate::pool::queue::{queue, take_turn, until_deadline};
 use crate::pool::state::{Nested, Permit, Shared, State, Taken};
 use crate::pool::{connect, janitor};
-use crate::work;
+use crate::{usage, work};
 
 /// A connection is trusted for so long after its last use; after that it has to answer first.
 const TRUSTED: Duration = Duration::from_millis(500);
@@ -22,8 +22,11 @@ const PING_TIMEOUT: Duration = Duration::from_millis(250);
 
 pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease, Error> {
     let explicit = matches!(origin, Origin::Code(_));
+    let work = work::current();
+    let caller = Caller { origin, work };
     let asked = Instant::now();
-    let (mut permit, queued) = permit_and_turn(pool, &origin, asked).await?;
+    let mut wait = Wait::new(asked);
+    let (mut permit, queued) = permit_and_turn(pool, &caller, asked).await?;
     if queued.is_some() {
         // The pool is busy: what has come meanwhile for other tasks of this thread goes before another statement is sent.
         // Otherwise the slowest of a hundred callers take a sixth longer.
@@ -31,15 +34,16 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
     }
     let since = queued.unwrap_or(asked);
     loop {
-        let taken = pool.state().take(&origin, since);
+        let taken = pool.state().take(&caller, since);
+        let direct = taken.is_some() && queued.is_none();
         let taken = match taken {
             Some(taken) => taken,
-            None => until_deadline(pool, asked, wait_for_connection(pool, &origin)).await?,
+            None => until_deadline(pool, asked, wait_for_connection(pool, &caller)).await?,
         };
         permit.holding.holder = Some(taken.holder);
         // Whoever waited in the queue has been told before.
         if let Some(nested) = taken.nested.filter(|_| queued.is_none()) {
-            report_nesting(pool, &origin, nested);
+            report_nesting(pool, &caller, nested);
         }
         let idle = since.saturating_duration_since(taken.connection.idle_since);
         let trusted = !taken.connection.suspect && idle < TRUSTED;
@@ -51,6 +55,10 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
         match answer {
             Ok(()) => {
                 pool.metrics.acquired.fetch_add(1, Relaxed);
+                lease.waited = match direct && trusted {
+                    true => wait.none(),
+                    false => wait.end(),
+                };
                 return Ok(lease);
             }
             // Its time is over, which says nothing about the connection.
@@ -60,19 +68,49 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
     }
 }
 
+/// A caller's wait for a connection, counted as its task's however it ends.
+struct Wait(Option<Instant>);
+
+impl Wait {
+    fn new(since: Instant) -> Self {
+        Self(Some(since))
+    }
+
+    /// There was none: the clock need not be asked.
+    fn none(&mut self) -> Duration {
+        self.0 = None;
+        Duration::ZERO
+    }
+
+    fn end(&mut self) -> Duration {
+        let time = self
+            .0
+            .take()
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        usage::waited(time);
+        time
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// Takes a permit, and with it a turn of the caller's work. Slow work waits for its turn first, so that those of other work
 /// who queue for a permit are not behind it.
 async fn permit_and_turn(
     pool: &Arc<Shared>,
-    origin: &Origin,
+    caller: &Caller,
     asked: Instant,
 ) -> Result<(Permit, Option<Instant>), Error> {
-    let Some(work) = work::current() else {
-        let queued = take_permit(pool, origin, asked).await?;
+    let Some(work) = &caller.work else {
+        let queued = take_permit(pool, caller, asked).await?;
         return Ok((Permit::new(pool.clone()), queued));
     };
     if !work.is_slow() {
-        let queued = take_permit(pool, origin, asked).await?;
+        let queued = take_permit(pool, caller, asked).await?;
         let mut permit = Permit::new(pool.clone());
         let permits = &pool.permits;
         permit.turn = work.try_start(&permits.askers, permits.limit.load(Relaxed));
@@ -83,12 +121,12 @@ async fn permit_and_turn(
     }
     // Who holds a connection would keep it while waiting for a turn that it may itself hold up.
     if pool.state().holds_one() {
-        let queued = take_permit(pool, origin, asked).await?;
+        let queued = take_permit(pool, caller, asked).await?;
         return Ok((Permit::new(pool.clone()), queued));
     }
-    let turn = take_turn(pool, &work, asked).await?;
+    let turn = take_turn(pool, work, asked).await?;
     let since = Instant::now();
-    let queued = take_permit(pool, origin, since).await?;
+    let queued = take_permit(pool, caller, since).await?;
     let mut permit = Permit::new(pool.clone());
     permit.turn = Some(turn);
     // The wait for the turn is no use of the connection.
@@ -98,13 +136,13 @@ async fn permit_and_turn(
 /// Takes a permit, which dropping a [`Permit`] gives back. Says when it was there if the caller had to queue.
 async fn take_permit(
     pool: &Shared,
-    origin: &Origin,
+    caller: &Caller,
     asked: Instant,
 ) -> Result<Option<Instant>, Error> {
     match pool.permits.semaphore.try_acquire() {
         Ok(permit) => {
             permit.forget();
-            pool.metrics.wait_time.record(Duration::ZERO);
+            pool.waited(caller.work.as_deref(), Duration::ZERO);
             if let Some(delay) = &pool.permits.delay {
                 delay.served(Duration::ZERO, asked, |calls| pool.expected_wait(calls));
             }
@@ -116,16 +154,18 @@ async fn take_permit(
     // Before the wait, which may never end: holders that wait for each other are what this is about.
     let nested = pool.state().nested();
     if let Some(nested) = nested {
-        report_nesting(pool, origin, nested);
+        report_nesting(pool, caller, nested);
     }
-    queue(pool, asked).await.map(Some)
+    queue(pool, caller.work.as_deref(), asked).await.map(Some)
 }
 
 /// Holding one connection while asking for another is how pools lock up: every holder waits for the others.
-fn report_nesting(pool: &Shared, wanted: &Origin, nested: Nested) {
+fn report_nesting(pool: &Shared, caller: &Caller, nested: Nested) {
     pool.metrics.nested.fetch_add(1, Relaxed);
     if let Some(held) = nested.held {
+        let wanted = &caller.origin;
         tracing::warn!(
+            event = "nested",
             held,
             ?wanted,
             "a task that holds a connection asks for another: enough of them lock the pool up"
@@ -141,8 +181,8 @@ enum Next {
     Fail(Arc<ConnectError>),
 }
 
-fn next(state: &mut State, origin: &Origin, limit: u32) -> Next {
-    if let Some(taken) = state.take(origin, Instant::now()) {
+fn next(state: &mut State, caller: &Caller, limit: u32) -> Next {
+    if let Some(taken) = state.take(caller, Instant::now()) {
         return Next::Use(taken);
     }
     let came_back_lately = state
@@ -172,14 +212,14 @@ impl Drop for WithoutConnection<'_> {
 }
 
 /// Waits until a connection is there for a caller with a permit: a new one or one that came back.
-async fn wait_for_connection(pool: &Arc<Shared>, origin: &Origin) -> Result<Taken, Error> {
+async fn wait_for_connection(pool: &Arc<Shared>, caller: &Caller) -> Result<Taken, Error> {
     pool.state().waiting += 1;
     let _counted = WithoutConnection(pool);
     // The attempt to connect has the same deadline and a better error, so it may speak first.
     let limit = pool.config.connect_timeout.map_or(Duration::MAX, |limit| {
         limit.saturating_add(Duration::from_millis(50))
     });
-    let waited = timeout(limit, available(pool, origin)).await;
+    let waited = timeout(limit, available(pool, caller)).await;
     waited.unwrap_or_else(|_| {
         let failures = pool.state().failures.clone();
         Err(Error::Connect(failures.map_or_else(
@@ -189,7 +229,7 @@ async fn wait_for_connection(pool: &Arc<Shared>, origin: &Origin) -> Result<Take
     })
 }
 
-async fn available(pool: &Arc<Shared>, origin: &Origin) -> Result<Taken, Error> {
+async fn available(pool: &Arc<Shared>, caller: &Caller) -> Result<Taken, Error> {
     loop {
         let available = pool.available.notified();
         tokio::pin!(available);
@@ -197,7 +237,7 @@ async fn available(pool: &Arc<Shared>, origin: &Origin) -> Result<Taken, Error> 
         if pool.permits.semaphore.is_closed() {
             return Err(Error::Closed);
         }
-        let next = next(&mut pool.state(), origin, pool.permits.limit.load(Relaxed));
+        let next = next(&mut pool.state(), caller, pool.permits.limit.load(Relaxed));
         match next {
             Next::Use(taken) => return Ok(taken),
             Next::Fail(error) => return Err(Error::Connect(error)),

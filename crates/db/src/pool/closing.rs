@@ -56,7 +56,13 @@ pub(crate) fn close_unknown(permit: &mut Permit, connection: Connection) {
 pub(crate) fn discard(permit: &mut Permit, connection: Connection, loss: Loss) {
     let retired = leave(permit, |state| broke(state, connection.generation, loss));
     permit.pool.metrics.closed[CloseReason::Broken as usize].fetch_add(1, Relaxed);
-    close_connections(&permit.pool, retired, CloseReason::Failover);
+    if let Some(retired) = retired {
+        tracing::warn!(
+            event = "failover",
+            "the server has gone away or changed: all connections are opened anew"
+        );
+        close_connections(&permit.pool, retired, CloseReason::Failover);
+    }
 }
 
 /// Ends the holding of a connection that does not come back. Whoever waits may open one in its place.
@@ -74,10 +80,10 @@ fn leave<T>(permit: &mut Permit, and: impl FnOnce(&mut State) -> T) -> T {
 }
 
 /// A connection broke. The others have to answer before their next use; when the server itself went away, or after
-/// several breaks in a short time, they all go. Returns those.
-fn broke(state: &mut State, generation: u64, loss: Loss) -> Vec<Connection> {
+/// several breaks in a short time, they all go. Returns those that are idle then.
+fn broke(state: &mut State, generation: u64, loss: Loss) -> Option<Vec<Connection>> {
     if generation != state.generation {
-        return Vec::new();
+        return None;
     }
     if loss == Loss::Connection {
         let now = Instant::now();
@@ -89,10 +95,10 @@ fn broke(state: &mut State, generation: u64, loss: Loss) -> Vec<Connection> {
     if loss == Loss::Server || state.broken.0 >= BREAKS {
         state.generation += 1;
         state.broken = (0, None);
-        return std::mem::take(&mut state.idle);
+        return Some(std::mem::take(&mut state.idle));
     }
     for connection in &mut state.idle {
         connection.suspect = true;
     }
-    Vec::new()
+    None
 }

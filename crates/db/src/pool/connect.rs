@@ -156,7 +156,11 @@ impl Connecting {
         match failures {
             Some(Failures { count, .. }) => {
                 if count > 1 {
-                    tracing::info!(failures = count, "the database can be reached again");
+                    tracing::info!(
+                        event = "database_up",
+                        failures = count,
+                        "the database can be reached again"
+                    );
                 }
                 // Those who waited for what is open may open their own now.
                 pool.available.notify_waiters();
@@ -189,7 +193,10 @@ fn failed(pool: &Arc<Shared>, error: ConnectError) {
     let reconnect = count > 1 && !std::mem::replace(&mut state.reconnecting, true);
     drop(state);
     if count == 2 {
-        tracing::warn!("no connection can be opened: {error}");
+        tracing::warn!(
+            event = "database_down",
+            "no connection can be opened: {error}"
+        );
     }
     pool.available.notify_waiters();
     if reconnect {

@@ -1,11 +1,14 @@
 //! Who holds a connection, and how to name them in a log.
 
+use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sqlx::SqlStr;
 use tokio::task;
+
+use crate::work::Work;
 
 /// Where a lease was taken.
 #[derive(Clone, Debug)]
@@ -16,9 +19,17 @@ pub(crate) enum Origin {
     Statement(SqlStr),
 }
 
+/// Who asks for a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) origin: Origin,
+    /// What it does, if it has said so.
+    pub(crate) work: Option<Arc<Work>>,
+}
+
 /// Who holds a connection.
 pub(crate) struct Holder {
-    pub(crate) origin: Origin,
+    pub(crate) caller: Caller,
     pub(crate) since: Instant,
     /// What it runs or ran last.
     pub(crate) sql: Option<SqlStr>,
@@ -29,15 +40,58 @@ pub(crate) struct Holder {
     pub(crate) reported: bool,
 }
 
-impl Holder {
-    pub(crate) fn describe(&self) -> String {
-        match (&self.origin, &self.sql) {
-            (Origin::Code(place), Some(sql)) => {
-                format!("{place}, running `{}`", on_one_line(sql.as_str()))
-            }
-            (Origin::Code(place), None) => place.to_string(),
-            (Origin::Statement(sql), _) => format!("`{}`", on_one_line(sql.as_str())),
+/// Who holds a connection, for how long and for what. Statements are without their arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Held {
+    /// The name of the [`Work`], such as the route.
+    pub work: Option<String>,
+    /// The place in the code that took it by `acquire` or `begin`.
+    pub place: Option<String>,
+    /// What runs on it, or ran last.
+    pub statement: Option<String>,
+    /// For how long.
+    pub held: Duration,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            work,
+            place,
+            statement,
+            ..
+        } = self;
+        let who = match (work, place) {
+            (Some(work), Some(place)) => format!("{work} at {place}"),
+            (Some(one), None) | (None, Some(one)) => one.clone(),
+            (None, None) => String::new(),
+        };
+        match statement {
+            Some(statement) if who.is_empty() => write!(f, "`{statement}`"),
+            Some(statement) => write!(f, "{who}, running `{statement}`"),
+            None => f.write_str(&who),
         }
+    }
+}
+
+impl Holder {
+    pub(crate) fn held(&self) -> Held {
+        let (place, sql) = match &self.caller.origin {
+            Origin::Code(place) => (Some(place.to_string()), self.sql.as_ref()),
+            Origin::Statement(sql) => (None, Some(sql)),
+        };
+        let work = self.caller.work.as_ref();
+        Held {
+            work: work.and_then(|work| work.named()).map(str::to_owned),
+            place,
+            statement: sql.map(|sql| on_one_line(sql.as_str())),
+            held: self.since.elapsed(),
+        }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        self.held().to_string()
     }
 }
 

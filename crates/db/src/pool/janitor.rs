@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::CloseReason;
 use crate::pool::closing::close_connections;
+use crate::pool::events::Told;
 use crate::pool::state::Shared;
 use crate::pool::{connect, control_connection};
 
@@ -18,6 +19,7 @@ pub(crate) fn start(pool: &Arc<Shared>) {
 }
 
 async fn work(pool: Weak<Shared>) {
+    let mut told = Told::default();
     loop {
         {
             let Some(pool) = pool.upgrade() else { return };
@@ -29,6 +31,7 @@ async fn work(pool: Weak<Shared>) {
             replace_old(&pool, now);
             open_missing(&pool);
             report_leaks(&pool);
+            told.tell(&pool);
             control_connection::close(&pool, false).await;
         }
         tokio::time::sleep(PERIOD).await;
@@ -112,8 +115,10 @@ fn report_leaks(pool: &Shared) {
             late.push((holder.since.elapsed(), holder.describe()));
         }
     }
+    pool.metrics.leaked.fetch_add(late.len() as u64, Relaxed);
     for (held, holder) in late {
         tracing::warn!(
+            event = "leak",
             "a connection has been held for {held:.1?}, longer than leak_threshold, by {holder}"
         );
     }

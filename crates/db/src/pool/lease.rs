@@ -57,6 +57,8 @@ pub struct Lease {
     loss: Option<Loss>,
     /// Taken for more than the one statement that is known already.
     explicit: bool,
+    /// How long its caller waited for it.
+    pub(crate) waited: Duration,
 }
 
 /// What has happened in a transaction so far.
@@ -84,6 +86,7 @@ impl Lease {
             overdue: false,
             loss: None,
             explicit,
+            waited: Duration::ZERO,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The pool as its users see it. Each of its promises is kept in a file of this folder, and each file imports only
 //! files below it:
 //!
-//! `acquire`, `close`, `janitor` · `queue` · `lease` · `recycle` · `control_connection` · `connect` · `closing` · `state` ·
+//! `acquire`, `close`, `janitor` · `queue`, `events` · `lease` · `recycle` · `control_connection` · `connect` · `closing` · `state` ·
 //! `permits`, `holder` · `delay`
 
 mod acquire;
@@ -10,6 +10,7 @@ mod closing;
 mod connect;
 mod control_connection;
 mod delay;
+mod events;
 mod holder;
 mod janitor;
 mod lease;
@@ -20,7 +21,7 @@ mod state;
 
 use std::fmt;
 use std::panic::Location;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
@@ -28,11 +29,14 @@ use sqlx::{PgConnection, SqlStr};
 use tokio::time::timeout;
 
 use crate::config::{Config, ConfigError};
+use crate::diagnosis::Diagnosis;
 use crate::error::Error;
-use crate::metrics::Stats;
+use crate::metrics::{Stats, Times};
 
 pub use crate::pool::close::Closed;
+pub use crate::pool::holder::Held;
 pub use crate::pool::lease::Lease;
+pub use crate::pool::state::ServerLimits;
 
 pub(crate) use crate::pool::acquire::acquire;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
@@ -170,7 +174,66 @@ impl Pool {
     /// # }
     /// ```
     pub fn publish(&self) {
-        self.stats().publish();
+        let metrics = &self.0.metrics;
+        self.stats().publish(metrics.pool_name());
+        if let Some(server) = self.server() {
+            let own = self.stats().open;
+            metrics.publish_server(server.others + own, server.usable);
+        }
+    }
+
+    /// How long callers waited, connections were held and statements ran, since the start.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &db::Pool) {
+    /// let before = pool.times();
+    /// tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    /// let minute = pool.times().wait.since(&before.wait);
+    /// println!("99 % waited for {:?} at most", minute.quantile(0.99));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn times(&self) -> Times {
+        self.0.metrics.times()
+    }
+
+    /// Who holds a connection now, longest first.
+    ///
+    /// ```no_run
+    /// # fn example(pool: &db::Pool) {
+    /// for holder in pool.holders() {
+    ///     println!("{:?} {holder}", holder.held);
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn holders(&self) -> Vec<Held> {
+        self.0.holders()
+    }
+
+    /// What is the matter with the pool and what to do about it.
+    ///
+    /// ```no_run
+    /// # fn example(pool: &db::Pool) {
+    /// println!("{}", pool.diagnosis()); // "The pool is quiet: 2 of 10 connections are open, nobody waits."
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn diagnosis(&self) -> Diagnosis {
+        self.0.view().diagnosis()
+    }
+
+    /// The name of the pool in its metrics: `host:port/database`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.metrics.pool_name()
+    }
+
+    /// What the server allows, as [`examine`](Self::examine) last found it; `None` before.
+    #[must_use]
+    pub fn server(&self) -> Option<ServerLimits> {
+        let server = self.0.server.lock();
+        server.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// One round trip that a full pool cannot delay, within 1 s or `connect_timeout` if that is shorter: for readiness.

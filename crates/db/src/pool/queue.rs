@@ -15,14 +15,18 @@ use crate::work::{Turn, Work};
 
 /// Waits in the queue for a permit, which dropping a [`Permit`](crate::pool::state::Permit) gives back. Says when it was
 /// there. The time is recorded also for those who wait in vain.
-pub(crate) async fn queue(pool: &Shared, since: Instant) -> Result<Instant, Error> {
+pub(crate) async fn queue(
+    pool: &Shared,
+    work: Option<&Work>,
+    since: Instant,
+) -> Result<Instant, Error> {
     let (longest, limit) = patience(pool, since);
     if let Err(error) = admit(pool, since, limit) {
         // Whoever asks again and again must not keep a thread from those whose turn it is.
         consume_budget().await;
         return Err(error);
     }
-    let _waiting = Waiting::new(pool, &pool.permits.waiting, since);
+    let _waiting = Waiting::new(pool, &pool.permits.waiting, work, since);
     let permit = timeout(longest, pool.permits.semaphore.acquire());
     let permit = match &pool.permits.delay {
         None => permit.await,
@@ -70,7 +74,7 @@ pub(crate) async fn take_turn(
     if let Some(limit) = limit.filter(|_| expected > longest) {
         return Err(turned_away(pool, waiting, Some(expected), limit));
     }
-    let counted = Waiting::new(pool, &pool.permits.waiting_for_turn, asked);
+    let counted = Waiting::new(pool, &pool.permits.waiting_for_turn, Some(work), asked);
     let turn = timeout(
         longest,
         work.start(&pool.permits.askers, &pool.permits.limit),
@@ -154,44 +158,44 @@ fn turned_away(
 struct Waiting<'a> {
     pool: &'a Shared,
     queue: &'a AtomicU32,
+    work: Option<&'a Work>,
     since: Instant,
 }
 
 impl<'a> Waiting<'a> {
-    fn new(pool: &'a Shared, queue: &'a AtomicU32, since: Instant) -> Self {
+    fn new(pool: &'a Shared, queue: &'a AtomicU32, work: Option<&'a Work>, since: Instant) -> Self {
         queue.fetch_add(1, Relaxed);
-        Self { pool, queue, since }
+        Self {
+            pool,
+            queue,
+            work,
+            since,
+        }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.queue.fetch_sub(1, Relaxed);
-        self.pool.metrics.wait_time.record(self.since.elapsed());
+        self.pool.waited(self.work, self.since.elapsed());
     }
 }
 
 /// The error of a caller who has waited in vain, with what the pool looks like.
 fn timed_out(pool: &Shared, since: Instant, by_deadline: bool) -> Error {
     pool.metrics.timed_out.fetch_add(1, Relaxed);
-    let stats = pool.stats();
-    let mut state = pool.state();
-    let longest = state
-        .holders()
-        .min_by_key(|holder| holder.since)
-        .map(|holder| (holder.describe(), holder.since.elapsed()));
-    let connect = state.outage().map(|failures| failures.last.clone());
-    drop(state);
+    let view = pool.view();
     Error::PoolTimeout(Box::new(PoolTimeout {
         waited: since.elapsed(),
         pool_timeout: pool.config.pool_timeout,
         by_deadline,
-        limit: stats.limit,
-        in_use: stats.in_use,
-        idle: stats.idle,
-        waiting: stats.waiting,
-        longest,
-        connect,
+        limit: view.limit,
+        in_use: view.in_use,
+        idle: view.open - view.in_use,
+        waiting: view.waiting,
+        diagnosis: view.diagnosis().sentence,
+        longest: view.longest,
+        connect: view.outage,
     }))
 }
 

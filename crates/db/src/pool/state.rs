@@ -13,10 +13,11 @@ use tokio::task;
 
 use crate::config::Config;
 use crate::connect_error::ConnectError;
+use crate::diagnosis::View;
 use crate::metrics::{Metrics, Stats};
-use crate::pool::holder::{Holder, Origin};
+use crate::pool::holder::{Caller, Held, Holder, Origin};
 use crate::pool::permits::{Pace, Permits};
-use crate::work::Turn;
+use crate::work::{Turn, Work};
 
 #[cfg(test)]
 thread_local! {
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) janitor: OnceLock<()>,
     /// What the next connection is opened with.
     pub(crate) options: Mutex<Arc<PgConnectOptions>>,
+    /// What the server allows, as it was last asked.
+    pub(crate) server: Mutex<Option<ServerLimits>>,
 }
 
 impl Shared {
@@ -50,9 +53,10 @@ impl Shared {
             available: Notify::new(),
             returned: Notify::new(),
             control: tokio::sync::Mutex::default(),
-            metrics: Metrics::new(),
+            metrics: Metrics::new(&config.address(), config.database()),
             janitor: OnceLock::new(),
             options: Mutex::new(Arc::new(config.options())),
+            server: Mutex::default(),
             config,
         }
     }
@@ -71,12 +75,60 @@ impl Shared {
         state.pace.expected_wait(permits, limit, Instant::now())
     }
 
+    /// Records how long a caller waited for a permit.
+    pub(crate) fn waited(&self, work: Option<&Work>, time: Duration) {
+        self.metrics.wait.record(time);
+        match work.and_then(|work| work.labelled(&self.metrics)) {
+            Some(labelled) => labelled.wait_time.record(time),
+            None => self.metrics.wait_time.record(time),
+        }
+    }
+
+    /// Records how long a connection was held.
+    fn held(&self, work: Option<&Work>, time: Duration) {
+        self.metrics.hold.record(time);
+        match work.and_then(|work| work.labelled(&self.metrics)) {
+            Some(labelled) => labelled.use_time.record(time),
+            None => self.metrics.use_time.record(time),
+        }
+    }
+
+    /// Who holds a connection, longest first.
+    pub(crate) fn holders(&self) -> Vec<Held> {
+        let mut holders: Vec<Held> = self.state().holders().map(|one| one.held()).collect();
+        holders.sort_by_key(|holder| std::cmp::Reverse(holder.held));
+        holders
+    }
+
+    /// What a diagnosis is made from.
+    pub(crate) fn view(&self) -> View {
+        let stats = self.stats();
+        let mut state = self.state();
+        let longest = state.holders().min_by_key(|holder| holder.since);
+        let longest = longest.map(|holder| holder.held());
+        let outage = state.outage().map(|failures| failures.last.clone());
+        drop(state);
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        View {
+            limit: stats.limit,
+            open: stats.open,
+            in_use: stats.in_use,
+            waiting: stats.waiting,
+            longest: longest.map(|holder| (holder.to_string(), holder.held)),
+            outage,
+            closed: self.permits.semaphore.is_closed(),
+            room: server.as_ref().map(|server| server.room),
+            leak_threshold: self.config.leak_threshold,
+        }
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let state = self.state();
         let (idle, in_use) = (state.idle.len() as u32, state.in_use());
         let permits = &self.permits;
         let queued = permits.waiting.load(Relaxed) + permits.waiting_for_turn.load(Relaxed);
         let waiting = queued + state.waiting;
+        let up = u32::from(state.outage().is_none());
         drop(state);
         self.metrics.stats(Stats {
             limit: self.permits.limit.load(Relaxed),
@@ -84,9 +136,29 @@ impl Shared {
             idle,
             in_use,
             waiting,
+            up,
             ..Stats::default()
         })
     }
+}
+
+/// What the server allows and what is taken of it, as [`Pool::examine`](crate::Pool::examine) found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerLimits {
+    /// PostgreSQL's version.
+    pub version: String,
+    /// `max_connections`.
+    pub max_connections: u32,
+    /// How many of these the pool's role may have, all instances together: without those reserved for superusers, and no
+    /// more than the role's or the database's own limit.
+    pub usable: u32,
+    /// Four fifths of that: the rest is for deployments and for psql.
+    pub budget: u32,
+    /// Sessions of clients that were open, but for the pool's own.
+    pub others: u32,
+    /// How many connections more the pool may take, with the others as they were.
+    pub room: u32,
 }
 
 /// An open connection.
@@ -177,16 +249,16 @@ impl State {
     }
 
     /// Takes the connection that was used last.
-    pub(crate) fn take(&mut self, origin: &Origin, now: Instant) -> Option<Taken> {
+    pub(crate) fn take(&mut self, caller: &Caller, now: Instant) -> Option<Taken> {
         let connection = self.idle.pop()?;
         let nested = match self.explicit {
             0 => None,
             _ => self.nested(),
         };
-        let explicit = matches!(origin, Origin::Code(_));
+        let explicit = matches!(caller.origin, Origin::Code(_));
         self.explicit += u32::from(explicit);
         let holder = Some(Holder {
-            origin: origin.clone(),
+            caller: caller.clone(),
             since: now,
             sql: None,
             task: explicit.then(task::try_id).flatten(),
@@ -230,7 +302,8 @@ impl State {
             return None;
         }
         let id = Some(task::try_id()?);
-        let mine = |holder: &&Holder| holder.task == id && matches!(holder.origin, Origin::Code(_));
+        let mine =
+            |holder: &&Holder| holder.task == id && matches!(holder.caller.origin, Origin::Code(_));
         self.holders.iter().flatten().find(mine)
     }
 
@@ -261,7 +334,7 @@ pub(crate) struct Permit {
 #[derive(Default)]
 pub(crate) struct Holding {
     pub(crate) holder: Option<usize>,
-    used: Option<Duration>,
+    used: Option<(Duration, Option<Arc<Work>>)>,
     /// Who held the connection, if the log has named them. Logged again outside the lock.
     late: Option<String>,
 }
@@ -295,13 +368,13 @@ impl Holding {
             return;
         };
         state.free.push(index);
-        state.explicit -= u32::from(matches!(holder.origin, Origin::Code(_)));
+        state.explicit -= u32::from(matches!(holder.caller.origin, Origin::Code(_)));
         let held = now - holder.since;
-        self.used = Some(held);
         state.pace.record(held, now);
         if holder.reported {
             self.late = Some(holder.describe());
         }
+        self.used = Some((held, holder.caller.work));
     }
 }
 
@@ -315,13 +388,14 @@ impl Drop for Permit {
         if holding.holder.is_some() {
             holding.end(&mut pool.state(), Instant::now());
         }
-        if let Some(used) = holding.used {
-            pool.metrics.use_time.record(used);
+        if let Some((used, work)) = holding.used.take() {
+            pool.held(work.as_deref(), used);
             if let Some(turn) = turn {
                 turn.record(used);
             }
             if let Some(holder) = &holding.late {
                 tracing::info!(
+                    event = "leak_over",
                     "a connection reported as held too long came back after {used:.1?} from {holder}"
                 );
             }

@@ -18,6 +18,7 @@ use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
 use crate::pool::{Condition, Lease, Origin, Pool, Shared, acquire, on_one_line};
 use crate::session_effect::{SessionEffect, controls_transaction};
+use crate::usage;
 
 pub(crate) type Step = Either<PgQueryResult, PgRow>;
 
@@ -122,16 +123,19 @@ struct Timer<'s> {
     since: Instant,
     rows: u64,
     outcome: Outcome,
+    /// How long the caller waited for the connection before.
+    waited: Duration,
 }
 
 impl<'s> Timer<'s> {
-    fn start(pool: &'s Shared, sql: &'s SqlStr) -> Self {
+    fn start(pool: &'s Shared, sql: &'s SqlStr, waited: Duration) -> Self {
         Self {
             pool,
             sql,
             since: Instant::now(),
             rows: 0,
             outcome: Outcome::Cancelled,
+            waited,
         }
     }
 
@@ -139,15 +143,40 @@ impl<'s> Timer<'s> {
         self.outcome = match error {
             error if is_timeout(error) => Outcome::Timeout,
             error if is_broken(error) => Outcome::Broken,
-            _ => Outcome::Error,
+            sqlx::Error::Database(error) => match error.code() {
+                Some(code) => Outcome::Error(code.into_owned()),
+                None => Outcome::Other,
+            },
+            _ => Outcome::Other,
         };
+    }
+}
+
+impl Timer<'_> {
+    /// Each statement, for who asks for it by the target: without its arguments.
+    fn log(&self, time: Duration) {
+        if tracing::enabled!(target: "db::query", tracing::Level::DEBUG) {
+            let (sql, rows) = (on_one_line(self.sql.as_str()), self.rows);
+            let [ms, wait_ms] = [time, self.waited].map(|time| time.as_secs_f64() * 1000.0);
+            let error = self.outcome.error_type();
+            tracing::debug!(
+                target: "db::query",
+                duration_ms = ms,
+                wait_ms,
+                rows,
+                error,
+                "{sql} ({ms:.1} ms, {rows} rows, after a wait of {wait_ms:.1} ms)"
+            );
+        }
     }
 }
 
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
         let time = self.since.elapsed();
-        self.pool.metrics.statement[self.outcome as usize].record(time);
+        self.pool.metrics.statement(&self.outcome, time);
+        usage::ran(time);
+        self.log(time);
         let slow = self.pool.config.slow_statement_threshold;
         if slow.is_some_and(|limit| time >= limit) {
             let (sql, rows) = (on_one_line(self.sql.as_str()), self.rows);
@@ -208,7 +237,8 @@ pub(crate) async fn run(
     if lease.transaction.is_some() {
         verify(lease, statement)?;
     }
-    let mut timer = Timer::start(pool, &statement.sql);
+    let waited = std::mem::take(&mut lease.waited);
+    let mut timer = Timer::start(pool, &statement.sql, waited);
     // Inside a transaction the failure has ended it already. Text without arguments may be several statements, of which
     // some have run.
     let mut second_time = lease.transaction.is_some() || statement.arguments.is_none();

@@ -1,0 +1,175 @@
+//! What is the matter with the pool, in a sentence: the one that the log, the errors, the page and the alerts say.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::connect_error::ConnectError;
+
+/// Who holds connections for a shorter time than this does not hold them up: there is too much work, not too slow work.
+const SHORT: Duration = Duration::from_millis(100);
+
+/// What a pool is doing, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PoolState {
+    /// No connection is in use.
+    Quiet,
+    /// Some are.
+    Busy,
+    /// All are.
+    Full,
+    /// No connection can be opened.
+    Down,
+    /// The pool is closed.
+    Closed,
+}
+
+impl PoolState {
+    /// The state as a word: `quiet`, `busy`, `full`, `down` or `closed`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quiet => "quiet",
+            Self::Busy => "busy",
+            Self::Full => "full",
+            Self::Down => "down",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// What is the matter with a pool and what to do about it. Printed, it is the sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// In a word.
+    pub state: PoolState,
+    /// For people. It names statements but none of their arguments.
+    pub sentence: String,
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+/// What the diagnosis is made from.
+pub(crate) struct View {
+    pub(crate) limit: u32,
+    pub(crate) open: u32,
+    pub(crate) in_use: u32,
+    pub(crate) waiting: u32,
+    /// Who has held a connection longest, and for how long.
+    pub(crate) longest: Option<(String, Duration)>,
+    /// The last failure to open a connection, if the database is out of reach.
+    pub(crate) outage: Option<Arc<ConnectError>>,
+    pub(crate) closed: bool,
+    /// How many more connections the server has room for, if it was asked.
+    pub(crate) room: Option<u32>,
+    pub(crate) leak_threshold: Option<Duration>,
+}
+
+impl View {
+    pub(crate) fn diagnosis(&self) -> Diagnosis {
+        let state = match self {
+            Self { closed: true, .. } => PoolState::Closed,
+            Self {
+                outage: Some(_), ..
+            } => PoolState::Down,
+            Self { in_use, limit, .. } if in_use >= limit => PoolState::Full,
+            Self { in_use: 0, .. } => PoolState::Quiet,
+            _ => PoolState::Busy,
+        };
+        let sentence = match state {
+            PoolState::Closed => "The pool is closed: the process stops.".to_owned(),
+            PoolState::Down => self.down(),
+            PoolState::Full if self.waiting > 0 => self.full(),
+            _ => self.at_ease(),
+        };
+        Diagnosis { state, sentence }
+    }
+
+    fn down(&self) -> String {
+        let why = self.outage.as_ref().map(ToString::to_string);
+        format!(
+            "The database cannot be reached: {}. The pool tries again by itself.",
+            why.unwrap_or_default()
+        )
+    }
+
+    /// All connections are in use, and callers wait.
+    fn full(&self) -> String {
+        let (waiting, limit) = (self.waiting, self.limit);
+        let wait = if waiting == 1 { "waits" } else { "wait" };
+        let more = match self.room {
+            Some(0) => None,
+            Some(room) => Some(format!(
+                "Raise connection_limit (the server has room for {room} more)"
+            )),
+            None => Some("Raise connection_limit".to_owned()),
+        };
+        let full_server = "The server has no room for more connections";
+        match &self.longest {
+            Some((who, held)) if *held >= SHORT => {
+                let advice = more.map_or_else(
+                    || format!("{full_server}: shorten that statement"),
+                    |more| format!("{more} or shorten that statement"),
+                );
+                format!(
+                    "The pool is full: {waiting} {wait}, the longest holder is {who} for {}. {advice}.",
+                    seconds(*held)
+                )
+            }
+            _ => {
+                let advice = more.map_or_else(
+                    || format!("{full_server}: take work away, or give the server more"),
+                    |more| format!("{more} or start another instance"),
+                );
+                format!(
+                    "The pool is full: {waiting} {wait}, and nobody holds a connection for long. More work arrives than \
+                     {limit} connections can do. {advice}."
+                )
+            }
+        }
+    }
+
+    /// Nobody waits for somebody else.
+    fn at_ease(&self) -> String {
+        let Self {
+            limit,
+            open,
+            in_use,
+            waiting,
+            ..
+        } = self;
+        if let (Some((who, held)), Some(limit)) = (&self.longest, self.leak_threshold)
+            && *held > limit
+        {
+            return format!(
+                "A connection has been held for {}, longer than leak_threshold ({}), by {who}.",
+                seconds(*held),
+                seconds(limit)
+            );
+        }
+        let wait = match waiting {
+            0 => "nobody waits".to_owned(),
+            1 => "1 waits for one that is being opened".to_owned(),
+            _ => format!("{waiting} wait for connections that are being opened"),
+        };
+        match in_use {
+            0 => format!("The pool is quiet: {open} of {limit} connections are open, {wait}."),
+            1 => format!("1 of {limit} connections is in use, {wait}."),
+            _ => format!("{in_use} of {limit} connections are in use, {wait}."),
+        }
+    }
+}
+
+/// A duration for people: `850 ms`, `1.2 s`, `45 s`.
+pub(crate) fn seconds(time: Duration) -> String {
+    match time.as_secs_f64() {
+        less if less < 1.0 => format!("{:.0} ms", less * 1000.0),
+        less if less < 10.0 => format!("{less:.1} s"),
+        more => format!("{more:.0} s"),
+    }
+}
