@@ -15,9 +15,14 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        Self::filtered("info")
+    }
+
+    fn filtered(filter: &str) -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
             .with_ansi(false)
             .with_writer(move || writer.clone())
             .finish();
@@ -78,10 +83,7 @@ async fn a_connection_held_too_long_is_reported_once_and_once_more_when_it_comes
     let (log, _guard) = Log::start();
     let pool = pool("connection_limit=2&leak_threshold=100ms");
     let lease = pool.acquire().await.expect("a lease");
-    until("it is reported", async || {
-        log.count("longer than leak_threshold") > 0
-    })
-    .await;
+    until("it is reported", async || log.count("event=\"leak\"") > 0).await;
     assert_eq!(
         log.count("tests/visible.rs:"),
         1,
@@ -89,6 +91,7 @@ async fn a_connection_held_too_long_is_reported_once_and_once_more_when_it_comes
     );
     tokio::time::sleep(Duration::from_millis(1200)).await;
     assert_eq!(log.count("longer than leak_threshold"), 1, "once");
+    assert_eq!(pool.stats().leaked, 1);
     drop(lease);
     assert_eq!(log.count("came back after"), 1);
     settled(&pool).await;
@@ -131,32 +134,128 @@ async fn a_slow_statement_is_logged_without_its_arguments() {
 }
 
 #[tokio::test]
+async fn each_statement_is_logged_on_request_without_its_arguments() {
+    let (log, _guard) = Log::filtered("info,db::query=debug");
+    let pool = pool("connection_limit=1");
+    sqlx::query("select $1, $2")
+        .bind("canary")
+        .bind(2)
+        .execute(&pool)
+        .await
+        .expect("an answer");
+    pool.execute("select 1 / 0")
+        .await
+        .expect_err("no such number");
+    assert_eq!(log.count("DEBUG db::query: select $1, $2 ("), 1);
+    assert_eq!(log.count("ms, 1 rows, after a wait of "), 1);
+    assert_eq!(log.count("error=\"22012\""), 1);
+    assert_eq!(log.count("canary"), 0);
+}
+
+#[tokio::test]
+async fn what_an_operator_must_know_is_an_event_and_no_flood() {
+    let (log, _guard) = Log::start();
+    let pool = pool("connection_limit=1&pool_timeout=100ms&queue_limit=20");
+    let held = pool.acquire().await.expect("a lease");
+    let crowd: Vec<_> = (0..30)
+        .map(|each| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                loop {
+                    pool.acquire().await.expect_err("full");
+                    // Not all at one time.
+                    tokio::time::sleep(Duration::from_millis(1 + each)).await;
+                }
+            })
+        })
+        .collect();
+    until("it is told", async || {
+        log.count("event=\"pool_full\"") == 1
+            && log.count("event=\"pool_timeout\"") > 0
+            && log.count("event=\"overload\"") > 0
+    })
+    .await;
+    for task in crowd {
+        task.abort();
+    }
+    drop(held);
+    until("it is over", async || {
+        log.count("event=\"pool_full_over\"") == 1
+    })
+    .await;
+    assert!(log.count("The pool is full: ") >= 3, "in the same words");
+    // Once a second each, and it took some seconds; thirty callers failed hundreds of times.
+    let told = log.count("event=\"pool_timeout\"") + log.count("event=\"overload\"");
+    assert!(told < 20, "{told} lines");
+    assert!(pool.stats().timed_out + pool.stats().shed > 100);
+}
+
+#[tokio::test]
 async fn the_numbers_reach_the_metrics_facade() {
     let recorder = metrics_util::debugging::DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let pool = metrics::with_local_recorder(&recorder, || pool("connection_limit=2"));
     let held = pool.acquire().await.expect("a lease");
     pool.execute("select 1").await.expect("an answer");
+    let failing = Box::pin(pool.execute("select 1 / 0"));
+    Recorded(&recorder, failing)
+        .await
+        .expect_err("no such number");
     drop(held);
+    let work = Arc::new(db::Work::default());
+    work.name("GET /things", ("http.route", "/things"));
+    // Histograms of a label or of an error are looked up at their first use.
+    let labelled = Box::pin(db::with_work(work, pool.execute("select 1")));
+    Recorded(&recorder, labelled).await.expect("an answer");
+    settled(&pool).await;
+    pool.examine().await.expect("a report");
     metrics::with_local_recorder(&recorder, || pool.publish());
+    let text = snapshot(&snapshotter, &pool);
+    for expected in [
+        "db.client.connection.count, [POOL, db.client.connection.state = idle]) Gauge(2.0)",
+        "db.client.connection.count, [POOL, db.client.connection.state = used]) Gauge(0.0)",
+        "db.client.connection.max, [POOL]) Gauge(2.0)",
+        "db.client.connection.leaks, [POOL]) Counter(0)",
+        "db.client.database.up, [POOL]) Gauge(1.0)",
+        "db.server.connection.count, [POOL]) Gauge(",
+        "db.server.connection.max, [POOL]) Gauge(",
+        "db.client.operation.duration, [db.system.name = postgresql, db.namespace = postgres]) Histogram([",
+        "db.client.operation.duration, [db.system.name = postgresql, db.namespace = postgres, error.type = 22012]) Histogram([",
+        "db.client.connection.wait_time, [POOL]) Histogram([",
+        "db.client.connection.wait_time, [POOL, http.route = /things]) Histogram([",
+        "db.client.connection.create_time, [POOL]) Histogram([",
+        "db.client.connection.use_time, [POOL]) Histogram([",
+        "db.client.connection.use_time, [POOL, http.route = /things]) Histogram([",
+    ] {
+        assert!(text.contains(expected), "{expected} in\n{text}");
+    }
+}
+
+/// Every key and value that was recorded, a line each; its own names are cut short.
+fn snapshot(snapshotter: &metrics_util::debugging::Snapshotter, pool: &db::Pool) -> String {
     let seen: Vec<String> = snapshotter
         .snapshot()
         .into_vec()
         .into_iter()
         .map(|(key, .., value)| format!("{} {value:?}", key.key()))
         .collect();
-    let text = seen.join("\n");
-    for expected in [
-        "Key(db.client.connection.count, [state = idle]) Gauge(2.0)",
-        "Key(db.client.connection.count, [state = used]) Gauge(0.0)",
-        "Key(db.client.connection.max) Gauge(2.0)",
-        "Key(db.client.connection.acquired) Counter(2)",
-        "Key(db.client.operation.duration, [outcome = ok]) Histogram([",
-        "Key(db.client.connection.wait_time) Histogram([",
-        "Key(db.client.connection.create_time) Histogram([",
-        "Key(db.client.connection.use_time) Histogram([",
-    ] {
-        assert!(text.contains(expected), "{expected} in\n{text}");
+    let label = format!("db.client.connection.pool.name = {}", pool.name());
+    let text = seen.join("\n").replace(&label, "POOL");
+    text.replace(pool.config().database(), "postgres")
+}
+
+/// Polls a future with a recorder.
+struct Recorded<'a, F>(&'a metrics_util::debugging::DebuggingRecorder, F);
+
+impl<F: Future + Unpin> Future for Recorded<'_, F> {
+    type Output = F::Output;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<F::Output> {
+        let Self(recorder, future) = &mut *self;
+        metrics::with_local_recorder(*recorder, || std::pin::Pin::new(future).poll(context))
     }
 }
 
