@@ -74,6 +74,8 @@ pub struct Times {
     pub hold: HistogramSnapshot,
     /// How long statements ran, from sending to the end of the answer.
     pub statement: HistogramSnapshot,
+    /// The same with the wait for their connection before.
+    pub whole: HistogramSnapshot,
 }
 
 /// The histograms of callers who share a label, such as one route.
@@ -112,7 +114,8 @@ macro_rules! table {
             failed: Mutex<Vec<(String, metrics::Histogram)>>,
             pub(crate) wait: Histogram,
             pub(crate) hold: Histogram,
-            pub(crate) ran: Histogram,
+            ran: Histogram,
+            whole: Histogram,
             pool: String,
             database: String,
             /// How long the last connection took to open, in nanoseconds; 0 before the first. Not published.
@@ -133,6 +136,7 @@ macro_rules! table {
                     wait: Histogram::default(),
                     hold: Histogram::default(),
                     ran: Histogram::default(),
+                    whole: Histogram::default(),
                     last_connect: AtomicU64::default(),
                     pool,
                     database,
@@ -180,9 +184,10 @@ impl Metrics {
         &self.pool
     }
 
-    /// Counts a statement.
-    pub(crate) fn statement(&self, outcome: &Outcome, time: Duration) {
+    /// Counts a statement that ran for so long, after so long a wait for its connection.
+    pub(crate) fn statement(&self, outcome: &Outcome, time: Duration, waited: Duration) {
         self.ran.record(time);
+        self.whole.record(waited + time);
         match outcome.error_type() {
             None => self.statement.record(time),
             Some(kind) => self.of_failed(kind).record(time),
@@ -223,6 +228,7 @@ impl Metrics {
             wait: self.wait.snapshot(),
             hold: self.hold.snapshot(),
             statement: self.ran.snapshot(),
+            whole: self.whole.snapshot(),
         }
     }
 

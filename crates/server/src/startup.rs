@@ -14,6 +14,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause: a database that is back is noticed within a second.
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 
+/// How often the server is asked what it allows and what is taken of it.
+const EXAMINED_EVERY: Duration = Duration::from_secs(60);
+
 /// Makes the service of this name ready, and does so again whenever its database has lost the migrations.
 pub(crate) async fn run(
     name: &str,
@@ -23,8 +26,10 @@ pub(crate) async fn run(
 ) {
     loop {
         start(name, &pool, migrator, &readiness).await;
-        examine(&pool).await;
-        readiness.lost().await;
+        tokio::select! {
+            () = readiness.lost() => {}
+            () = examine(&pool) => {}
+        }
         tracing::warn!("the database of {name} has lost its migrations: starting anew");
     }
 }
@@ -72,15 +77,32 @@ async fn attempt(
     }
 }
 
-/// Says in one line what the pool may take of the server and what it takes, and warns of what is wrong.
+/// Says in one line what the pool may take of the server and what it takes, and warns of what is wrong. Then it looks
+/// again and again, for the numbers and for what is wrong only now.
 async fn examine(pool: &db::Pool) {
-    match pool.examine().await {
-        Ok(report) => {
-            tracing::info!("{}", report.summary);
-            for warning in report.warnings {
-                tracing::warn!("{warning}");
+    let mut known: Option<Vec<String>> = None;
+    loop {
+        match pool.examine().await {
+            Ok(report) => {
+                if known.is_none() {
+                    tracing::info!("{}", report.summary);
+                }
+                let known = known.get_or_insert_default();
+                for warning in report.warnings {
+                    // The same with other numbers is nothing new.
+                    let kind = warning.replace(|c: char| c.is_ascii_digit(), "");
+                    if !known.contains(&kind) {
+                        tracing::warn!("{warning}");
+                        known.push(kind);
+                    }
+                }
             }
+            Err(error) => tracing::debug!("the server could not be examined: {error}"),
         }
-        Err(error) => tracing::debug!("the server could not be examined: {error}"),
+        tokio::time::sleep(EXAMINED_EVERY).await;
+        // Whoever waits already for a connection needs no other one before them.
+        while pool.stats().waiting > 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 }

@@ -146,13 +146,98 @@ async fn text_and_json_say_the_same() {
 
     counts_requests_by_route(&numbers);
     describes_everything(&text.body, &json.json());
+    let of_pool = |name: &str, part: &str| {
+        let mut series = numbers.iter().filter(|(series, _)| {
+            series.starts_with(&format!("{name}{{"))
+                && series.contains("db_client_connection_pool_name=\"")
+                && series.contains(part)
+        });
+        *series.next().unwrap().1
+    };
     let connections =
-        |state: &str| numbers[&format!("db_client_connection_count{{state=\"{state}\"}}")];
+        |state: &str| of_pool("db_client_connection_count", &format!("_state=\"{state}\""));
     let (open, limit) = (
         connections("idle") + connections("used"),
-        numbers["db_client_connection_max{}"],
+        of_pool("db_client_connection_max", ""),
     );
     assert!(open >= 1.0 && open <= limit, "{open} of {limit}");
+
+    indents_for_people(&server).await;
+    speaks_prisma(&server).await;
+    rejects_what_it_does_not_understand(&server).await;
+}
+
+async fn indents_for_people(server: &Server) {
+    let browser = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8")];
+    for (path, headers, lines) in [
+        ("/metrics/json", &[][..], 1),
+        ("/metrics/json?pretty", &[], 1000),
+        ("/metrics/json", &browser, 1000),
+        ("/metrics/json?pretty=false", &browser, 1),
+    ] {
+        let response = server.request("GET", path, headers, "").await;
+        response.json();
+        let found = response.body.lines().count();
+        assert!((found == 1) == (lines == 1), "{path}: {found} lines");
+    }
+}
+
+/// The names, kinds, buckets and order of Prisma's own text and JSON.
+async fn speaks_prisma(server: &Server) {
+    const NAMES: [(&str, &str); 12] = [
+        ("client_queries_total", "counter"),
+        ("datasource_queries_total", "counter"),
+        ("pool_connections_closed_total", "counter"),
+        ("pool_connections_opened_total", "counter"),
+        ("client_queries_active", "gauge"),
+        ("client_queries_wait", "gauge"),
+        ("pool_connections_busy", "gauge"),
+        ("pool_connections_idle", "gauge"),
+        ("pool_connections_open", "gauge"),
+        ("client_queries_duration_histogram_ms", "histogram"),
+        ("client_queries_wait_histogram_ms", "histogram"),
+        ("datasource_queries_duration_histogram_ms", "histogram"),
+    ];
+    let text = server.get("/metrics?names=prisma").await;
+    let types: Vec<String> = text
+        .body
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(
+        types,
+        NAMES.map(|(name, kind)| format!("prisma_{name} {kind}"))
+    );
+    let numbers = read(&text.body);
+    let json = server.get("/metrics/json?names=prisma").await.json();
+    assert_eq!(
+        numbers,
+        flatten(&json),
+        "nothing was counted between the two"
+    );
+    let buckets = &json["histograms"][2]["value"]["buckets"];
+    let bounds: Vec<i64> = buckets
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pair| pair[0].as_i64().unwrap())
+        .collect();
+    assert_eq!(bounds, [0, 1, 5, 10, 50, 100, 500, 1000, 5000, 50_000]);
+    let statements = numbers["prisma_datasource_queries_total{}"];
+    assert!(statements >= 2.0);
+    let counted = numbers["prisma_datasource_queries_duration_histogram_ms_count{}"];
+    assert_eq!(statements, counted);
+    let of = |name: &str| numbers[&format!("prisma_pool_connections_{name}{{}}")];
+    assert_eq!(of("busy") + of("idle"), of("open"));
+}
+
+async fn rejects_what_it_does_not_understand(server: &Server) {
+    for path in ["/metrics?names=statsd", "/metrics/json?prety"] {
+        let response = server.get(path).await;
+        assert_eq!(response.status, 400, "{path}");
+        assert!(response.body.contains("names=prisma"), "{}", response.body);
+    }
 }
 
 fn counts_requests_by_route(numbers: &BTreeMap<String, f64>) {

@@ -162,7 +162,7 @@ impl Pool {
         self.0.stats()
     }
 
-    /// Hands the numbers to the `metrics` facade. Call it right before each scrape.
+    /// Hands the numbers to the `metrics` facade, and gives them back. Call it right before each scrape.
     ///
     /// Histograms go to the recorder that was installed when the pool was made: install yours first. Names are in
     /// `docs/operations.md`; times are in seconds.
@@ -173,13 +173,13 @@ impl Pool {
     /// render() // for instance that of metrics-exporter-prometheus
     /// # }
     /// ```
-    pub fn publish(&self) {
-        let metrics = &self.0.metrics;
-        self.stats().publish(metrics.pool_name());
+    pub fn publish(&self) -> Stats {
+        let (metrics, stats) = (&self.0.metrics, self.stats());
+        stats.publish(metrics.pool_name());
         if let Some(server) = self.server() {
-            let own = self.stats().open;
-            metrics.publish_server(server.others + own, server.usable);
+            metrics.publish_server(server.others + stats.open, server.usable);
         }
+        stats
     }
 
     /// How long callers waited, connections were held and statements ran, since the start.

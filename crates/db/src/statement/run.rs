@@ -174,7 +174,9 @@ impl Timer<'_> {
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
         let time = self.since.elapsed();
-        self.pool.metrics.statement(&self.outcome, time);
+        self.pool
+            .metrics
+            .statement(&self.outcome, time, self.waited);
         usage::ran(time);
         self.log(time);
         let slow = self.pool.config.slow_statement_threshold;

@@ -1,18 +1,22 @@
 //! `/metrics` for Prometheus and `/metrics/json` for everyone else: two views of one text.
 
 mod json;
+mod prisma;
 pub(crate) mod requests;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use metrics::{Unit, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::error::{Error, Result};
 
 /// Seconds from the arrival of a request's head to the head of its answer.
 const REQUEST_DURATION: &str = "http.server.request.duration";
@@ -82,27 +86,92 @@ pub(crate) fn routes(pool: db::Pool) -> Router {
         .with_state(pool)
 }
 
-async fn as_text(State(pool): State<db::Pool>) -> Response {
-    (
-        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        render(&pool),
-    )
-        .into_response()
+async fn as_text(State(pool): State<db::Pool>, RawQuery(query): RawQuery) -> Result<Response> {
+    let text = match View::read(query.as_deref(), false)?.names {
+        Names::OpenTelemetry => render(&pool).1,
+        Names::Prisma => prisma::text(&pool.stats(), &pool.times()),
+    };
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(([(CONTENT_TYPE, content_type)], text).into_response())
 }
 
-async fn as_json(State(pool): State<db::Pool>) -> Response {
-    Json(json::to_json(&render(&pool))).into_response()
+async fn as_json(
+    State(pool): State<db::Pool>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let view = View::read(query.as_deref(), is_browser(&headers))?;
+    let text = match view.names {
+        Names::OpenTelemetry => render(&pool).1,
+        Names::Prisma => prisma::text(&pool.stats(), &pool.times()),
+    };
+    let json = json::to_json(&text);
+    let text = match view.pretty {
+        true => format!("{json:#}\n"),
+        false => json.to_string(),
+    };
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }
 
-/// The text of one scrape, families in the order of their names.
-fn render(pool: &db::Pool) -> String {
-    pool.publish();
+/// Whose names the numbers have.
+enum Names {
+    OpenTelemetry,
+    /// Those of Prisma's client, 2 to 6, for dashboards that know them.
+    Prisma,
+}
+
+/// How the numbers are shown.
+struct View {
+    names: Names,
+    /// Indented, for people.
+    pretty: bool,
+}
+
+impl View {
+    /// Reads `?names=prisma` and `?pretty`.
+    fn read(query: Option<&str>, pretty: bool) -> Result<Self> {
+        let mut view = Self {
+            names: Names::OpenTelemetry,
+            pretty,
+        };
+        for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            match (key.as_ref(), value.as_ref()) {
+                ("names", "prisma") => view.names = Names::Prisma,
+                ("names", "opentelemetry") => view.names = Names::OpenTelemetry,
+                ("pretty", "" | "true") => view.pretty = true,
+                ("pretty", "false") => view.pretty = false,
+                _ => {
+                    let allowed = "allowed here: names=opentelemetry, names=prisma, pretty";
+                    return Err(Error::bad_request(format!(
+                        "{key} is not understood; {allowed}"
+                    )));
+                }
+            }
+        }
+        Ok(view)
+    }
+}
+
+/// A browser asks for HTML first: a person looks.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// The numbers of one scrape, and its text, families in the order of their names.
+fn render(pool: &db::Pool) -> (db::Stats, String) {
+    // What one scrape publishes, another one must not read.
+    static ONE: Mutex<()> = Mutex::new(());
+    let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let stats = pool.publish();
     let text = recorder().render();
+    drop(one);
     let mut families: Vec<&str> = text.split_terminator("\n\n").collect();
     families.sort_unstable();
-    families
+    let sorted = families
         .iter()
         .fold(String::with_capacity(text.len()), |text, family| {
             text + family + "\n\n"
-        })
+        });
+    (stats, sorted)
 }
