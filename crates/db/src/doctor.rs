@@ -1,5 +1,7 @@
 //! The doctor: what the server allows, what this pool takes of it, and what to change.
 
+mod checks;
+
 use std::fmt;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -11,7 +13,9 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::pool::{Pool, ServerLimits};
 
-/// What [`Pool::examine`] found. Printed, it is a line for each fact and each warning.
+pub use crate::doctor::checks::{Check, Verdict};
+
+/// What [`Pool::examine`] found. Printed, it is a line for each fact and each check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// What the pool may take and takes, in one line: for the log at start.
@@ -20,6 +24,17 @@ pub struct Report {
     pub facts: Vec<String>,
     /// What is wrong and what to do about it. Empty when all is well.
     pub warnings: Vec<String>,
+    /// The checklist before production, in the order in which one would go through it. What is wrong is in it too.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Whether a check says that something has to be changed.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        let changes = |check: &Check| check.verdict == Verdict::Change;
+        !self.checks.iter().any(changes)
+    }
 }
 
 impl fmt::Display for Report {
@@ -28,8 +43,8 @@ impl fmt::Display for Report {
         for fact in &self.facts {
             writeln!(f, "  {fact}")?;
         }
-        for warning in &self.warnings {
-            writeln!(f, "  warning: {warning}")?;
+        for check in &self.checks {
+            writeln!(f, "  {check}")?;
         }
         Ok(())
     }
@@ -42,7 +57,7 @@ impl Pool {
     /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
     /// let report = pool.examine().await?;
     /// println!("{report}");
-    /// if !report.warnings.is_empty() {
+    /// if !report.is_ok() {
     ///     std::process::exit(1);
     /// }
     /// # Ok(()) }
@@ -74,34 +89,63 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
         config.address(),
         answers.most - answers.reserved
     );
-    let mut warnings = order(config);
-    if limit + others > budget {
-        warnings.push(format!(
-            "{limit} connections here and {others} elsewhere are more than the {budget} there are for all: lower \
-             connection_limit or the number of instances, or raise max_connections"
-        ));
-    }
-    warnings.extend(security(config, answers));
-    let idle = config
-        .max_idle_connection_lifetime
-        .map_or(u64::MAX, |idle| idle.as_secs());
-    if answers.idle_session_timeout > 0 && idle >= answers.idle_session_timeout as u64 {
-        warnings.push(format!(
-            "the server ends idle sessions after {} s: set max_idle_connection_lifetime below that",
-            answers.idle_session_timeout
-        ));
-    }
-    warnings.extend(pooler(config, answers).map(str::to_owned));
+    let at_start = at_start(config, limit, others, answers);
+    let changes = at_start.iter().filter(|one| one.verdict == Verdict::Change);
     Report {
         summary,
         facts: facts(config, limit, answers),
-        warnings,
+        warnings: changes.map(|check| check.text.clone()).collect(),
+        checks: std::iter::once(checks::limit(config))
+            .chain(at_start)
+            .chain([checks::role(config, answers)])
+            .collect(),
     }
+}
+
+/// What is looked at also at each start.
+fn at_start(config: &Config, limit: i32, others: i32, answers: &Answers) -> [Check; 5] {
+    let budget = answers.budget();
+    let too_many = (limit + others > budget).then(|| {
+        format!(
+            "{limit} connections here and {others} elsewhere are more than the {budget} there are for all: lower \
+             connection_limit or the number of instances, or raise max_connections"
+        )
+    });
+    let idle = config
+        .max_idle_connection_lifetime
+        .map_or(u64::MAX, |idle| idle.as_secs());
+    let ended = answers.idle_session_timeout > 0 && idle >= answers.idle_session_timeout as u64;
+    let ended = ended.then(|| {
+        format!(
+            "the server ends idle sessions after {} s: set max_idle_connection_lifetime below that",
+            answers.idle_session_timeout
+        )
+    });
+    let wrong_order = Some(order(config).join("; ")).filter(|text| !text.is_empty());
+    let tls = match answers.tls {
+        true => "on",
+        false => "off, on this machine",
+    };
+    let room =
+        format!("{limit} here and {others} elsewhere are within the {budget} there are for all");
+    let kept = "the server does not end them before the pool does";
+    let none = || "none, as far as can be seen".to_owned();
+    let pooler = pooler(config, answers).map(str::to_owned);
+    [
+        Check::unless("max_connections", too_many, room),
+        Check::unless("timeouts", wrong_order, "lock < statement < socket"),
+        Check::unless("TLS", security(config, answers), tls),
+        Check::unless("idle sessions", ended, kept),
+        Check::unless(
+            "pooler",
+            pooler,
+            between(config, answers).unwrap_or_else(none),
+        ),
+    ]
 }
 
 fn facts(config: &Config, limit: i32, answers: &Answers) -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let between = between(config, answers);
     vec![
         format!(
             "instances × limit ≤ 80 %: up to {} instances of {limit}",
@@ -117,13 +161,6 @@ fn facts(config: &Config, limit: i32, answers: &Answers) -> Vec<String> {
             say(config.statement_timeout),
             say(config.socket_timeout),
             say(config.pool_timeout)
-        ),
-        format!("TLS: {}", if answers.tls { "on" } else { "off" }),
-        format!(
-            "between: {}",
-            between
-                .as_deref()
-                .unwrap_or("nothing, as far as can be seen")
         ),
     ]
 }
@@ -250,7 +287,8 @@ const QUESTIONS: &str = "
            coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false),
            inet_server_port(),
            coalesce(extract(epoch from current_setting('idle_session_timeout')::interval)::int, 0),
-           exists (select from pg_prepared_statements where name ^@ 'sqlx_s_')";
+           exists (select from pg_prepared_statements where name ^@ 'sqlx_s_'),
+           coalesce((select rolsuper from pg_roles where rolname = current_user), false)";
 
 struct Answers {
     version: String,
@@ -265,6 +303,7 @@ struct Answers {
     idle_session_timeout: i32,
     /// Whether this very statement got to the server under the name that sqlx gave it.
     named_by_us: bool,
+    superuser: bool,
 }
 
 impl Answers {
@@ -281,6 +320,7 @@ impl Answers {
             port: row.try_get(8)?,
             idle_session_timeout: row.try_get(9)?,
             named_by_us: row.try_get(10)?,
+            superuser: row.try_get(11)?,
         })
     }
 

@@ -45,7 +45,7 @@ pub use config::{Config, ConfigError, PARAMETERS, Setting};
 pub use connect_error::ConnectError;
 pub use deadline::with_deadline;
 pub use diagnosis::{Diagnosis, PoolState};
-pub use doctor::Report;
+pub use doctor::{Check, Report, Verdict};
 pub use error::Error;
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use metrics::{CloseReason, Stats, Times};

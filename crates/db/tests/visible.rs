@@ -270,8 +270,10 @@ async fn the_doctor_knows_the_server_and_the_pool() {
         "this pool takes up to 3 of the",
         "instances × limit",
         "cores × 2 + spindles",
-        "TLS: off",
-        "between: nothing",
+        "ok           TLS: off, on this machine",
+        "ok           pooler: none",
+        "ok           limit: connection_limit is set, to 3",
+        "change       role: postgres is a superuser",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }

@@ -1,4 +1,4 @@
-//! The command line of a service: `serve`, `migrate`, `healthcheck`.
+//! The command line of a service: `serve`, `migrate`, `healthcheck`, `doctor`.
 
 use std::io;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use crate::http::listener;
 use crate::metrics::install_metrics;
 use crate::serve::{Service, serve};
 use crate::settings::Settings;
-use crate::{signal, telemetry};
+use crate::{doctor, signal, telemetry};
 
 /// What is left of the runtime (a name look-up, say) gets this long at the end.
 const RUNTIME_TIMEOUT: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ const OTHER: u8 = 1;
 /// The whole `main` of a service.
 ///
 /// Loads `.env` (the real environment wins), reads the settings and runs the subcommand: `serve` (the default) until
-/// SIGTERM or SIGINT, `migrate`, or `healthcheck`. The exit code is 0, or 1 for a failure, 2 for a command line that is
+/// SIGTERM or SIGINT, `migrate`, `healthcheck`, or `doctor`. The exit code is 0, or 1 for a failure, 2 for a command line that is
 /// not understood, 78 for a setting that cannot be read; one line on standard error says why.
 pub fn main(service: Service) -> ExitCode {
     let Err(Failure(code, reason)) = run(service) else {
@@ -44,8 +44,9 @@ pub fn main(service: Service) -> ExitCode {
 }
 
 fn run(service: Service) -> Result<(), Failure> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
     let command = arguments.next().unwrap_or_else(|| "serve".to_owned());
+    let as_json = command == "doctor" && arguments.next_if_eq("--json").is_some();
     if let Some(extra) = arguments.next() {
         let reason = format!("unexpected argument {extra:?}; see {} --help", service.name);
         return Err(Failure(USAGE, reason));
@@ -56,13 +57,14 @@ fn run(service: Service) -> Result<(), Failure> {
         "healthcheck" => {
             healthcheck::run(&settings(service)?).map_err(|reason| Failure(OTHER, reason))
         }
+        "doctor" => in_runtime(run_doctor(service, settings(service)?, as_json)),
         "help" | "--help" | "-h" => {
             print!("{}", help(service));
             Ok(())
         }
         other => {
             let reason = format!(
-                "no subcommand {other:?}; there are serve, migrate, healthcheck and --help"
+                "no subcommand {other:?}; there are serve, migrate, healthcheck, doctor and --help"
             );
             Err(Failure(USAGE, reason))
         }
@@ -71,11 +73,12 @@ fn run(service: Service) -> Result<(), Failure> {
 
 fn help(Service { name, port, .. }: Service) -> String {
     format!(
-        "Usage: {name} [serve | migrate | healthcheck | --help]
+        "Usage: {name} [serve | migrate | healthcheck | doctor [--json] | --help]
 
   serve        answer requests until SIGTERM or SIGINT (the default)
   migrate      bring the database up to date and end
   healthcheck  ask the running service whether it is ready; exit 0 or 1
+  doctor       go through the checklist before production; exit 1 if something has to be changed
 
 Settings, from the environment or a file .env, and their defaults:
   DATABASE_URL        the database, and the pool's settings as its parameters
@@ -131,6 +134,22 @@ async fn run_migrate(service: Service, settings: Settings) -> Result<(), Failure
     migrated.map_err(|error| Failure(OTHER, chain(&error)))?;
     tracing::info!("the database is up to date");
     Ok(())
+}
+
+async fn run_doctor(service: Service, settings: Settings, as_json: bool) -> Result<(), Failure> {
+    let pool = pool()?;
+    let examined = pool.examine().await;
+    pool.close(Duration::from_secs(1)).await;
+    let mut report = examined.map_err(|error| Failure(OTHER, chain(&error)))?;
+    doctor::complete(service.name, &settings, pool.config(), &mut report);
+    match as_json {
+        true => print!("{}", doctor::as_json(service.name, &report)),
+        false => print!("{}", doctor::as_text(service.name, &report)),
+    }
+    match report.is_ok() {
+        true => Ok(()),
+        false => Err(Failure(OTHER, "something has to be changed".to_owned())),
+    }
 }
 
 fn pool() -> Result<db::Pool, Failure> {

@@ -24,6 +24,7 @@
 #![warn(clippy::too_many_lines)]
 
 mod cli;
+mod doctor;
 mod error;
 mod health;
 mod http;

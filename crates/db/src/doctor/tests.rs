@@ -15,6 +15,7 @@ fn healthy() -> Answers {
         port: Some(5432),
         idle_session_timeout: 0,
         named_by_us: true,
+        superuser: false,
     }
 }
 
@@ -25,6 +26,29 @@ fn warnings(parameters: &str, change: impl Fn(&mut Answers)) -> String {
     report(&config, config.connection_limit as i32, 1, &answers)
         .warnings
         .join("\n")
+}
+
+#[test]
+fn the_checklist_asks_for_a_limit_and_for_a_role() {
+    let changes = |parameters: &str, superuser| {
+        let config =
+            Config::parse(&format!("postgres://u@db.example/d?{parameters}")).expect("valid");
+        let answers = Answers {
+            superuser,
+            ..healthy()
+        };
+        let report = report(&config, 10, 1, &answers);
+        let changes = report.checks.into_iter();
+        let changes = changes.filter(|check| check.verdict == Verdict::Change);
+        changes.map(|check| check.name).collect::<Vec<_>>()
+    };
+    assert_eq!(changes("connection_limit=10", false), [""; 0]);
+    assert_eq!(changes("", false), ["limit"]);
+    assert_eq!(changes("connection_limit=10", true), ["role"]);
+    assert_eq!(
+        changes("connection_limit=10&lock_timeout=6s", false),
+        ["timeouts"]
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use local_postgres::{Cluster, Stop};
 use server::testing::request;
 use sqlx::{Connection, PgConnection};
 
-use crate::process::{Process, run};
+use crate::process::{Process, command, run};
 
 /// Whether the database has the service's table.
 async fn is_migrated(url: &str) -> bool {
@@ -92,4 +92,50 @@ async fn healthcheck_says_whether_the_service_is_ready() {
     let gone = run("healthcheck", &[("PORT", &port)]);
     assert_eq!(gone.status.code(), Some(1));
     assert!(!gone.stderr.is_empty(), "it says why");
+}
+
+#[test]
+fn the_doctor_goes_through_the_checklist() {
+    let url = local_postgres::database();
+    let limited = format!(
+        "{url}{}connection_limit=5",
+        if url.contains('?') { "&" } else { "?" }
+    );
+    let run = |url: &str, json: &[&str], settings: &[(&str, &str)]| {
+        let output = command(&[("DATABASE_URL", url)])
+            .envs(settings.iter().copied())
+            .arg("doctor")
+            .args(json)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (code, text) = run(&url, &[], &[]);
+    assert_eq!(code, Some(1), "{text}");
+    for part in [
+        "customer: PostgreSQL ",
+        "  change       limit: connection_limit is 10 because nobody set it",
+        "  ok           max_connections: 10 here and ",
+        "  change       role: postgres is a superuser",
+        "  change       environment: this is development",
+        "  not checked  exhaustion: run `cargo xtask load --exhaust`",
+        "to change, 3 not checked\n",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let (code, json) = run(&limited, &["--json"], &[("APP_ENV", "production")]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let verdict = |check: &str| {
+        let checks = json["checks"].as_array().unwrap();
+        let one = checks.iter().find(|one| one["check"] == check);
+        one.unwrap()["verdict"].as_str().unwrap()
+    };
+    assert_eq!((verdict("limit"), verdict("environment")), ("ok", "ok"));
+    assert_eq!(verdict("exhaustion"), "not checked");
+    // The tests' own role is a superuser.
+    assert_eq!((verdict("role"), code), ("change", Some(1)));
+    assert_eq!(json["ok"], false);
 }

@@ -1,0 +1,106 @@
+//! The checklist before production: each point with what was found, or what to change.
+
+use std::fmt;
+
+use crate::config::Config;
+use crate::doctor::Answers;
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It is as it should be.
+    Ok,
+    /// Something has to be changed.
+    Change,
+    /// It cannot be seen from here.
+    NotChecked,
+}
+
+impl Verdict {
+    /// `ok`, `change` or `not checked`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Change => "change",
+            Self::NotChecked => "not checked",
+        }
+    }
+}
+
+/// One point of the checklist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// What was found, what to change, or how to check it.
+    pub text: String,
+}
+
+impl Check {
+    /// A point of the checklist.
+    ///
+    /// ```
+    /// let check = db::Check::new("backup", db::Verdict::NotChecked, "restore one");
+    /// assert_eq!(check.to_string(), "not checked  backup: restore one");
+    /// ```
+    pub fn new(name: &'static str, verdict: Verdict, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self {
+            name,
+            verdict,
+            text,
+        }
+    }
+
+    /// Fine, unless there is something to change.
+    #[must_use]
+    pub fn unless(name: &'static str, change: Option<String>, found: impl Into<String>) -> Self {
+        match change {
+            Some(change) => Self::new(name, Verdict::Change, change),
+            None => Self::new(name, Verdict::Ok, found),
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            verdict,
+            text,
+        } = self;
+        write!(f, "{:<11}  {name}: {text}", verdict.as_str())
+    }
+}
+
+/// Whether somebody has decided how many connections this service may take.
+pub(super) fn limit(config: &Config) -> Check {
+    let settings = config.settings();
+    let set = settings
+        .iter()
+        .any(|one| one.key == "connection_limit" && one.from != "default");
+    let limit = config.connection_limit;
+    let change = (!set).then(|| {
+        format!(
+            "connection_limit is {limit} because nobody set it: write it into DATABASE_URL, so that a place has its own"
+        )
+    });
+    Check::unless(
+        "limit",
+        change,
+        format!("connection_limit is set, to {limit}"),
+    )
+}
+
+/// Whether who gets into the service gets the whole server.
+pub(super) fn role(config: &Config, answers: &Answers) -> Check {
+    let role = config.username();
+    let change = answers.superuser.then(|| {
+        format!("{role} is a superuser: give the service a role that may only use its own tables")
+    });
+    Check::unless("role", change, format!("{role} is no superuser"))
+}
