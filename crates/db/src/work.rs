@@ -84,6 +84,12 @@ impl Work {
         });
     }
 
+    /// Whether it has been named.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.name.get().is_some()
+    }
+
     /// Its name, if it has one.
     pub(crate) fn named(&self) -> Option<&str> {
         self.name.get().map(|name| name.name.as_str())

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     server::main(Service {
         name: "clock",
         port: 4000,
+        api: "/api/time",
         app,
         migrator: &MIGRATOR,
     })

@@ -9,7 +9,7 @@
 //! static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate::Migrator::DEFAULT;
 //!
 //! fn main() -> ExitCode {
-//!     server::main(server::Service { name: "clock", port: 4000, app, migrator: &MIGRATOR })
+//!     server::main(server::Service { name: "clock", port: 4000, api: "/api/time", app, migrator: &MIGRATOR })
 //! }
 //!
 //! fn app(pool: db::Pool) -> Router {
@@ -29,6 +29,7 @@ mod error;
 mod health;
 mod http;
 mod metrics;
+mod page;
 mod serve;
 mod settings;
 mod signal;

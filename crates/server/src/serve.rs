@@ -1,9 +1,12 @@
 //! A service from its first connection to its last.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::IntoResponse as _;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -13,8 +16,10 @@ use crate::error::Error;
 use crate::health::{self, Readiness};
 use crate::http::accept::{self, Stopped};
 use crate::http::middleware::Around;
+use crate::metrics::history::History;
+use crate::page::Site;
 use crate::settings::Settings;
-use crate::{metrics, startup};
+use crate::{metrics, page, startup};
 
 /// What makes a service this one and no other.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +28,8 @@ pub struct Service {
     pub name: &'static str,
     /// The port it listens on unless `PORT` says otherwise.
     pub port: u16,
+    /// The path of its resource, such as `/api/customers`: what `/` and the live page lead to.
+    pub api: &'static str,
     /// Its routes. What every service has (health, metrics, errors) is added around them.
     pub app: fn(db::Pool) -> Router,
     /// The migrations its database needs.
@@ -45,10 +52,15 @@ pub async fn serve(
     let readiness = Readiness::new(pool.clone(), service.migrator);
     let around = Around::new(settings.limits);
     let writes = around.writes.clone();
-    let app = app(service, &pool, &readiness, around);
+    let history = Arc::new(History::new(pool.clone()));
+    let app = app(service, settings, &pool, &readiness, &history)
+        .layer(around)
+        // Nothing is left for axum to build at each request.
+        .with_state(());
     // Ends with this function, however that ends.
     let mut background = JoinSet::new();
     background.spawn(metrics::upkeep());
+    background.spawn(sample(history.clone()));
     background.spawn(startup::run(
         name,
         pool.clone(),
@@ -61,6 +73,7 @@ pub async fn serve(
     let shutdown = async {
         shutdown.await;
         readiness.draining();
+        history.end();
         sleep(delay).await;
         deadline = Instant::now() + limit;
         deadline - reserve(limit)
@@ -100,13 +113,34 @@ fn reserve(limit: Duration) -> Duration {
     (limit / 5).min(Duration::from_secs(1))
 }
 
-/// The service's routes with everything around them.
-fn app(service: Service, pool: &db::Pool, readiness: &Readiness, around: Around) -> Router {
+async fn sample(history: Arc<History>) {
+    history.run().await;
+}
+
+/// The service's routes with those that every service has.
+fn app(
+    service: Service,
+    settings: &Settings,
+    pool: &db::Pool,
+    readiness: &Readiness,
+    history: &Arc<History>,
+) -> Router {
+    let site = Site {
+        name: service.name,
+        api: service.api,
+        pool_page: settings.pool_page,
+    };
+    let other = async move |method: Method, uri: Uri, headers: HeaderMap| match uri.path() {
+        "/" if method.is_safe() => page::start(site, &headers),
+        _ => Error::NotFound.into_response(),
+    };
+    let page = match site.pool_page {
+        true => page::routes(site, pool, history.clone()),
+        false => Router::new(),
+    };
     (service.app)(pool.clone())
         .merge(health::routes(readiness.clone()))
-        .merge(metrics::routes(pool.clone()))
-        .fallback(async || Error::NotFound)
-        .layer(around)
-        // Nothing is left for axum to build at each request.
-        .with_state(())
+        .merge(metrics::routes(pool.clone(), history.clone()))
+        .merge(page)
+        .fallback(other)
 }

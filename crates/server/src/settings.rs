@@ -22,6 +22,8 @@ pub struct Settings {
     pub shutdown_timeout: Duration,
     /// `MIGRATE`: whether migrations run at start.
     pub migrate: bool,
+    /// `POOL_PAGE`: whether the page `/pool` is served.
+    pub pool_page: bool,
     /// What clients may take of the service.
     pub limits: Limits,
 }
@@ -80,7 +82,7 @@ macro_rules! seconds {
     };
 }
 
-const SETTINGS: [Setting; 12] = [
+const SETTINGS: [Setting; 13] = [
     Setting {
         key: "HOST",
         meaning: "address to listen on",
@@ -142,6 +144,13 @@ const SETTINGS: [Setting; 12] = [
         allowed: "true, false",
         read: |settings, text| text.parse().ok().map(|migrate| settings.migrate = migrate),
         show: |settings| settings.migrate.to_string(),
+    },
+    Setting {
+        key: "POOL_PAGE",
+        meaning: "whether the live page /pool is served",
+        allowed: "true, false",
+        read: |settings, text| text.parse().ok().map(|page| settings.pool_page = page),
+        show: |settings| settings.pool_page.to_string(),
     },
     seconds!(
         "REQUEST_TIMEOUT",
@@ -212,6 +221,7 @@ impl Settings {
             shutdown_delay: None,
             shutdown_timeout: Duration::from_secs(10),
             migrate: true,
+            pool_page: true,
             limits: Limits {
                 header_timeout: Duration::from_secs(5),
                 body_timeout: Duration::from_secs(10),

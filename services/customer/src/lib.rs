@@ -15,6 +15,7 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 pub const SERVICE: Service = Service {
     name: "customer",
     port: 4004,
+    api: "/api/customers",
     app,
     migrator: &MIGRATOR,
 };

@@ -22,6 +22,7 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 pub const SERVICE: Service = Service {
     name: "reservation",
     port: 4005,
+    api: "/api/reservations",
     app,
     migrator: &MIGRATOR,
 };

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use axum::body::HttpBody as _;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::RETRY_AFTER;
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use tokio::time::timeout_at;
@@ -94,6 +94,9 @@ where
             request_timeout,
             ..
         } = self.around.limits;
+        if !self.work.is_named() {
+            name(&self.work, &request);
+        }
         let (reads, work) = (request.method().is_safe(), self.work.clone());
         if request.body().is_end_stream() {
             let answer = db::with_work(work, self.route.call(request));
@@ -131,6 +134,20 @@ impl<S> Guarded<S> {
             Box::pin(answer.map(|answer| Ok(answer.unwrap_or_else(|_| panicked()))))
         }
     }
+}
+
+/// The work is named by its route, so that the pool can say who holds its connections, and for how long.
+fn name(work: &db::Work, request: &Request) {
+    let Some(route) = request.extensions().get::<MatchedPath>() else {
+        return;
+    };
+    let method = match *request.method() {
+        // What answers GET answers HEAD too.
+        Method::HEAD => "GET",
+        ref other => other.as_str(),
+    };
+    let route = route.as_str();
+    work.name(&format!("{method} {route}"), ("http.route", route));
 }
 
 /// The handler's answer, within its time.

@@ -1,10 +1,11 @@
 //! `/metrics` for Prometheus and `/metrics/json` for everyone else: two views of one text.
 
+pub(crate) mod history;
 mod json;
 mod prisma;
 pub(crate) mod requests;
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,6 +18,7 @@ use metrics::{Unit, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::{Error, Result};
+use crate::metrics::history::History;
 
 /// Seconds from the arrival of a request's head to the head of its answer.
 const REQUEST_DURATION: &str = "http.server.request.duration";
@@ -79,14 +81,24 @@ pub(crate) async fn upkeep() {
     }
 }
 
-pub(crate) fn routes(pool: db::Pool) -> Router {
+/// Who answers a scrape.
+#[derive(Clone)]
+struct Scraped {
+    pool: db::Pool,
+    history: Arc<History>,
+}
+
+pub(crate) fn routes(pool: db::Pool, history: Arc<History>) -> Router {
     Router::new()
         .route("/metrics", get(as_text))
         .route("/metrics/json", get(as_json))
-        .with_state(pool)
+        .with_state(Scraped { pool, history })
 }
 
-async fn as_text(State(pool): State<db::Pool>, RawQuery(query): RawQuery) -> Result<Response> {
+async fn as_text(
+    State(Scraped { pool, .. }): State<Scraped>,
+    RawQuery(query): RawQuery,
+) -> Result<Response> {
     let text = match View::read(query.as_deref(), false)?.names {
         Names::OpenTelemetry => render(&pool).1,
         Names::Prisma => prisma::text(&pool.stats(), &pool.times()),
@@ -96,16 +108,20 @@ async fn as_text(State(pool): State<db::Pool>, RawQuery(query): RawQuery) -> Res
 }
 
 async fn as_json(
-    State(pool): State<db::Pool>,
+    State(Scraped { pool, history }): State<Scraped>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response> {
     let view = View::read(query.as_deref(), is_browser(&headers))?;
-    let text = match view.names {
-        Names::OpenTelemetry => render(&pool).1,
-        Names::Prisma => prisma::text(&pool.stats(), &pool.times()),
+    let json = match view.names {
+        Names::OpenTelemetry => {
+            let (stats, text) = render(&pool);
+            let mut json = json::to_json(&text);
+            json["pool"] = history.pool_object(&stats);
+            json
+        }
+        Names::Prisma => json::to_json(&prisma::text(&pool.stats(), &pool.times())),
     };
-    let json = json::to_json(&text);
     let text = match view.pretty {
         true => format!("{json:#}\n"),
         false => json.to_string(),

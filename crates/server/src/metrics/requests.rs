@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use db::HistogramSnapshot;
 use metrics::{Gauge, Histogram, gauge, histogram};
 
 use crate::metrics::{ACTIVE_REQUESTS, REQUEST_DURATION, install_metrics};
@@ -56,8 +58,39 @@ thread_local! {
     static HISTOGRAMS: RefCell<HashMap<String, OfRoute>> = RefCell::default();
 }
 
+/// What the process has answered on its services' own routes.
+#[derive(Clone, Default)]
+pub(crate) struct Served {
+    pub(crate) times: HistogramSnapshot,
+    /// Of these, answers of 5xx.
+    pub(crate) errors: u64,
+}
+
+static TIMES: LazyLock<db::Histogram> = LazyLock::new(db::Histogram::default);
+static ERRORS: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn served() -> Served {
+    Served {
+        // Errors first: each is counted after its time.
+        errors: ERRORS.load(Relaxed),
+        times: TIMES.snapshot(),
+    }
+}
+
+/// Whether a route is there for operators: probes, scrapes and the page are no work of the service.
+pub(crate) fn is_for_operators(route: &str) -> bool {
+    matches!(
+        route,
+        "/" | "/livez" | "/readyz" | "/metrics" | "/metrics/json"
+    ) || route.starts_with("/pool")
+}
+
 /// Records how long a request waited for the head of its answer.
 pub(crate) fn record(method: &'static str, route: &str, status: StatusCode, elapsed: Duration) {
+    if !is_for_operators(route) {
+        TIMES.record(elapsed);
+        ERRORS.fetch_add(u64::from(status.is_server_error()), Relaxed);
+    }
     HISTOGRAMS.with_borrow_mut(|routes| {
         if let Some(kept) = routes.get(route)
             && let Some((.., histogram)) = kept

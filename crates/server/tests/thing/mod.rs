@@ -14,6 +14,7 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("tests/migrations");
 pub(crate) const THING: Service = Service {
     name: "thing",
     port: 4999,
+    api: "/api/count",
     app,
     migrator: &MIGRATOR,
 };

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     server::main(Service {
         name: "sleeper",
         port: 4000,
+        api: "/api/sleep",
         app,
         migrator: &MIGRATOR,
     })
