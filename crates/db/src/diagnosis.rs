@@ -60,6 +60,8 @@ pub(crate) struct View {
     pub(crate) open: u32,
     pub(crate) in_use: u32,
     pub(crate) waiting: u32,
+    /// Connections being opened.
+    pub(crate) connecting: u32,
     /// Who has held a connection longest, and for how long.
     pub(crate) longest: Option<(String, Duration)>,
     /// The last failure to open a connection, if the database is out of reach.
@@ -141,8 +143,16 @@ impl View {
             open,
             in_use,
             waiting,
+            connecting,
             ..
         } = self;
+        if *waiting > 0 && *connecting == 0 && open > in_use {
+            let wait = if *waiting == 1 { "waits" } else { "wait" };
+            return format!(
+                "{waiting} {wait} although only {in_use} of {open} connections are in use: the process has no CPU left to \
+                 use them. It needs more CPU or another instance, not more connections."
+            );
+        }
         if let (Some((who, held)), Some(limit)) = (&self.longest, self.leak_threshold)
             && *held > limit
         {
@@ -165,11 +175,73 @@ impl View {
     }
 }
 
-/// A duration for people: `850 ms`, `1.2 s`, `45 s`.
+/// A duration for people: `850 ms`, `1.2 s`, `45 s`, `5 min`.
 pub(crate) fn seconds(time: Duration) -> String {
     match time.as_secs_f64() {
+        _ if !time.is_zero() && time.as_millis().is_multiple_of(60_000) => {
+            format!("{} min", time.as_secs() / 60)
+        }
+        _ if time.as_secs() > 0 && time.subsec_millis() == 0 => format!("{} s", time.as_secs()),
         less if less < 1.0 => format!("{:.0} ms", less * 1000.0),
         less if less < 10.0 => format!("{less:.1} s"),
         more => format!("{more:.0} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view() -> View {
+        View {
+            limit: 10,
+            open: 10,
+            in_use: 10,
+            waiting: 37,
+            connecting: 0,
+            longest: Some(("GET /slow".to_owned(), Duration::from_millis(1200))),
+            outage: None,
+            closed: false,
+            room: Some(60),
+            leak_threshold: Some(Duration::from_secs(30)),
+        }
+    }
+
+    fn sentence(change: impl FnOnce(&mut View)) -> String {
+        let mut view = view();
+        change(&mut view);
+        view.diagnosis().sentence
+    }
+
+    #[test]
+    fn each_state_has_its_sentence() {
+        assert_eq!(
+            sentence(|_| {}),
+            "The pool is full: 37 wait, the longest holder is GET /slow for 1.2 s. Raise connection_limit (the server has \
+             room for 60 more) or shorten that statement."
+        );
+        assert!(
+            sentence(|view| view.room = Some(0))
+                .ends_with("The server has no room for more connections: shorten that statement.")
+        );
+        let short = sentence(|view| view.longest = None);
+        assert!(
+            short.contains("More work arrives than 10 connections can do."),
+            "{short}"
+        );
+        let starved = sentence(|view| view.in_use = 4);
+        assert!(starved.starts_with("37 wait although only 4 of 10 connections are in use"));
+        let opening = sentence(|view| (view.in_use, view.open, view.connecting) = (1, 1, 3));
+        assert!(opening.ends_with("37 wait for connections that are being opened."));
+        let leak = sentence(|view| {
+            (view.in_use, view.waiting) = (1, 0);
+            view.longest = Some(("src/a.rs:7:3".to_owned(), Duration::from_secs(90)));
+        });
+        assert_eq!(
+            leak,
+            "A connection has been held for 90 s, longer than leak_threshold (30 s), by src/a.rs:7:3."
+        );
+        let at_ease = sentence(|view| (view.in_use, view.waiting) = (3, 0));
+        assert_eq!(at_ease, "3 of 10 connections are in use, nobody waits.");
     }
 }

@@ -107,6 +107,7 @@ impl Shared {
         let longest = state.holders().min_by_key(|holder| holder.since);
         let longest = longest.map(|holder| holder.held());
         let outage = state.outage().map(|failures| failures.last.clone());
+        let connecting = state.connecting;
         drop(state);
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         View {
@@ -114,6 +115,7 @@ impl Shared {
             open: stats.open,
             in_use: stats.in_use,
             waiting: stats.waiting,
+            connecting,
             longest: longest.map(|holder| (holder.to_string(), holder.held)),
             outage,
             closed: self.permits.semaphore.is_closed(),

@@ -67,15 +67,15 @@ function options(chart, width) {
     height: 200,
     cursor: { sync: { key: "pool" }, points: { size: 6 }, drag: { x: false, y: false } },
     scales: {
-      x: { range: () => { const now = newest(); return [now - WINDOW, now]; } },
+      x: { range: span },
       y: { range: (_, _low, high) => [0, Math.max(high ?? 0, chart.whole ? 4 : 1) * 1.08] },
     },
     axes: [
-      { ...axis, space: 70, values: (_, at) => at.map((second) => new Date(second * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })) },
+      { ...axis, space: 70, size: 30, values: (_, at) => at.map((second) => clock(second, second % 60 ? { second: "2-digit" } : {})) },
       { ...axis, size: 58, incrs: chart.whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000] : undefined, values: (_, at) => at.map((value) => chart.format(value)) },
     ],
     series: [
-      { value: (_, at) => (at ? new Date(at * 1000).toLocaleTimeString() : "–") },
+      { label: "at", value: (_, at) => (at ? clock(at, { second: "2-digit" }) : "–") },
       ...chart.series.map((one) => ({
         label: one.label,
         stroke: color(one.color),
@@ -90,7 +90,14 @@ function options(chart, width) {
   };
 }
 
-const newest = () => (samples.length ? samples[samples.length - 1][0] : Date.now() / 1000);
+/** From the first sample, but two minutes at least and ten at most, to the newest. */
+function span() {
+  const now = samples.length ? samples[samples.length - 1][0] : Date.now() / 1000;
+  const first = samples.length ? samples[0][0] : now;
+  return [Math.max(now - WINDOW, Math.min(first, now - 120)), now];
+}
+
+const clock = (second, more) => new Date(second * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...more });
 
 function data(chart) {
   const at = (name) => columns.indexOf(name);
@@ -108,6 +115,8 @@ function build() {
 function draw() {
   for (const { chart, place, plot } of charts) {
     plot.setData(data(chart));
+    // Where nobody points at a moment, the legend tells the newest.
+    if (plot.cursor.left < 0) plot.setLegend({ idx: samples.length - 1 }, false);
     const last = samples[samples.length - 1];
     const values = chart.series.map(({ name, label }) => {
       const value = last?.[columns.indexOf(name)];
