@@ -246,7 +246,7 @@ Reservoir is ready ({:.1} s).
 
   customer      http://localhost:4004/api/customers
   reservation   http://localhost:4005/api/reservations
-  metrics       http://localhost:4004/metrics  http://localhost:4005/metrics
+  the pool      http://localhost:4004/pool  http://localhost:4005/pool
   database      {}
 
 Try, in another terminal:

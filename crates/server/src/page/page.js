@@ -138,10 +138,10 @@ function show({ pool, holders }) {
   const last = samples[samples.length - 1] ?? [];
   const value = (name) => last[columns.indexOf(name)];
   const minute = pool.last_minute;
-  set("in_use", value("in_use") ?? pool.in_use, pool.state === "full");
+  set("in_use", pool.in_use, pool.state === "full");
   set("limit", `of ${pool.limit}`);
-  set("idle", value("idle") ?? pool.idle);
-  set("waiting", value("waiting") ?? pool.waiting, (value("waiting") ?? pool.waiting) > 0);
+  set("idle", pool.idle);
+  set("waiting", pool.waiting, pool.waiting > 0);
   set("requests", value("requests") ?? "–");
   set("p99", time(value("p99")));
   set("errors", value("errors") ?? "–", value("errors") > 0);
