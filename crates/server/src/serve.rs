@@ -15,11 +15,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::error::Error;
 use crate::health::{self, Readiness};
 use crate::http::accept::{self, Stopped};
+use crate::http::lines::Lines;
 use crate::http::middleware::Around;
+use crate::live_page::Site;
 use crate::metrics::history::History;
-use crate::page::Site;
 use crate::settings::Settings;
-use crate::{metrics, page, startup};
+use crate::{live_page, metrics, startup};
 
 /// What makes a service this one and no other.
 #[derive(Debug, Clone, Copy)]
@@ -49,9 +50,10 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Stopped {
     let name = service.name;
+    metrics::name_build(name);
     let readiness = Readiness::new(pool.clone(), service.migrator);
-    let around = Around::new(settings.limits);
-    let writes = around.writes.clone();
+    let around = Around::new(settings);
+    let (writes, lines) = (around.writes.clone(), around.lines.clone());
     let history = Arc::new(History::new(pool.clone()));
     let app = app(service, settings, &pool, &readiness, &history)
         .layer(around)
@@ -60,7 +62,7 @@ pub async fn serve(
     // Ends with this function, however that ends.
     let mut background = JoinSet::new();
     background.spawn(metrics::upkeep());
-    background.spawn(sample(history.clone()));
+    background.spawn(watch(history.clone(), lines));
     background.spawn(startup::run(
         name,
         pool.clone(),
@@ -113,8 +115,9 @@ fn reserve(limit: Duration) -> Duration {
     (limit / 5).min(Duration::from_secs(1))
 }
 
-async fn sample(history: Arc<History>) {
-    history.run().await;
+/// Keeps the history, and sums up the lines of the log.
+async fn watch(history: Arc<History>, lines: Arc<Lines>) {
+    tokio::join!(history.run(), lines.run());
 }
 
 /// The service's routes with those that every service has.
@@ -131,11 +134,11 @@ fn app(
         pool_page: settings.pool_page,
     };
     let other = async move |method: Method, uri: Uri, headers: HeaderMap| match uri.path() {
-        "/" if method.is_safe() => page::start(site, &headers),
+        "/" if method.is_safe() => live_page::start(site, &headers),
         _ => Error::NotFound.into_response(),
     };
     let page = match site.pool_page {
-        true => page::routes(site, pool, history.clone()),
+        true => live_page::routes(site, pool, history.clone()),
         false => Router::new(),
     };
     (service.app)(pool.clone())

@@ -22,6 +22,10 @@ pub struct Settings {
     pub shutdown_timeout: Duration,
     /// `MIGRATE`: whether migrations run at start.
     pub migrate: bool,
+    /// `LOG_QUERIES`: whether each statement is logged, without its arguments.
+    pub log_queries: bool,
+    /// `SERVER_TIMING`: whether answers say how long they took, and for what. `None`: as [`Environment`] says.
+    pub server_timing: Option<bool>,
     /// `POOL_PAGE`: whether the page `/pool` is served.
     pub pool_page: bool,
     /// What clients may take of the service.
@@ -44,9 +48,10 @@ pub struct Limits {
 }
 
 /// Where the service runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Environment {
     /// Logs for people.
+    #[default]
     Development,
     /// Logs as JSON, one object a line.
     Production,
@@ -82,7 +87,7 @@ macro_rules! seconds {
     };
 }
 
-const SETTINGS: [Setting; 13] = [
+const SETTINGS: [Setting; 15] = [
     Setting {
         key: "HOST",
         meaning: "address to listen on",
@@ -144,6 +149,27 @@ const SETTINGS: [Setting; 13] = [
         allowed: "true, false",
         read: |settings, text| text.parse().ok().map(|migrate| settings.migrate = migrate),
         show: |settings| settings.migrate.to_string(),
+    },
+    Setting {
+        key: "LOG_QUERIES",
+        meaning: "whether each statement is logged, without its arguments",
+        allowed: "true, false",
+        read: |settings, text| text.parse().ok().map(|log| settings.log_queries = log),
+        show: |settings| settings.log_queries.to_string(),
+    },
+    Setting {
+        key: "SERVER_TIMING",
+        meaning: "whether answers say how long they took, and for what",
+        allowed: "true, false",
+        read: |settings, text| {
+            text.parse()
+                .ok()
+                .map(|show| settings.server_timing = Some(show))
+        },
+        show: |settings| {
+            let set = settings.server_timing.map(|show| show.to_string());
+            set.unwrap_or_else(|| "true; in production false".to_owned())
+        },
     },
     Setting {
         key: "POOL_PAGE",
@@ -221,6 +247,8 @@ impl Settings {
             shutdown_delay: None,
             shutdown_timeout: Duration::from_secs(10),
             migrate: true,
+            log_queries: false,
+            server_timing: None,
             pool_page: true,
             limits: Limits {
                 header_timeout: Duration::from_secs(5),
@@ -241,6 +269,20 @@ impl Settings {
             Environment::Production => Duration::from_secs(5),
         };
         self.shutdown_delay.unwrap_or(default)
+    }
+
+    /// Whether answers carry `Server-Timing`: in development unless it is set.
+    pub(crate) fn server_timing(&self) -> bool {
+        let default = self.environment == Environment::Development;
+        self.server_timing.unwrap_or(default)
+    }
+
+    /// What is logged: `RUST_LOG`, and each statement if that is asked for.
+    pub(crate) fn filter(&self) -> String {
+        match self.log_queries {
+            true => format!("{},db::query=debug", self.log),
+            false => self.log.clone(),
+        }
     }
 
     /// Where to listen.

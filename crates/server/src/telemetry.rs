@@ -9,11 +9,16 @@ use crate::settings::{Environment, Settings};
 /// Starts logging, panics included. A second call changes nothing.
 pub(crate) fn start(settings: &Settings) {
     // The settings have been read, so the filter is one.
-    let filter = EnvFilter::builder().parse_lossy(&settings.log);
+    let filter = EnvFilter::builder().parse_lossy(settings.filter());
     let logs = tracing_subscriber::fmt().with_env_filter(filter);
     let started = match settings.environment {
         Environment::Development => logs.with_ansi(std::io::stdout().is_terminal()).try_init(),
-        Environment::Production => logs.json().flatten_event(true).try_init(),
+        // A request's span is one, so that a list of spans would say it twice.
+        Environment::Production => logs
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .try_init(),
     };
     if started.is_ok() {
         std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));

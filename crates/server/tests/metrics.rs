@@ -249,7 +249,7 @@ fn counts_requests_by_route(numbers: &BTreeMap<String, f64>) {
     ] {
         let series = format!(
             "http_server_request_duration_seconds_count{{http_request_method=\"{method}\",\
-             http_response_status_code=\"{status}\",http_route=\"{route}\"}}"
+             http_response_status_code=\"{status}\",http_route=\"{route}\",url_scheme=\"http\"}}"
         );
         assert_eq!(numbers.get(&series), Some(&count), "{series}");
     }

@@ -12,36 +12,47 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use axum::body::HttpBody as _;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::RETRY_AFTER;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
+use db::Usage;
 use futures_util::FutureExt as _;
 use tokio::time::timeout_at;
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::Instrument as _;
 
 use crate::error::problem::{self, Problem};
 use crate::error::{self, Cause};
+use crate::http::identity::Identity;
+use crate::http::lines::{Line, Lines};
 use crate::http::request;
 use crate::http::writes::Writes;
 use crate::metrics::requests::{self, Active};
-use crate::settings::Limits;
+use crate::settings::{Limits, Settings};
 
 /// A request that its own deadline cannot end is cut off so much later: the pool, which says what it was busy with, speaks
 /// first.
 const MARGIN: Duration = Duration::from_millis(100);
 
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
 /// Puts everything around a route, as one layer: axum boxes and clones each layer again for every request.
 #[derive(Clone)]
 pub(crate) struct Around {
     limits: Limits,
+    /// Whether answers carry `Server-Timing`.
+    timing: bool,
+    pub(crate) lines: Arc<Lines>,
     /// What the shutdown waits for.
     pub(crate) writes: Writes,
 }
 
 impl Around {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self {
-            limits,
+            limits: settings.limits,
+            timing: settings.server_timing(),
+            lines: Arc::new(Lines::new(settings.environment)),
             writes: Writes::default(),
         }
     }
@@ -83,11 +94,10 @@ where
         self.route.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Answer {
-        let exchange = Exchange::begin(&request);
+    fn call(&mut self, mut request: Request) -> Answer {
+        let exchange = Exchange::begin(&mut request, &self.around);
         if let Some(refused) = request::refusal(&request) {
-            exchange.end(&refused);
-            return Box::pin(ready(Ok(refused)));
+            return Box::pin(ready(Ok(exchange.end(refused))));
         }
         let Limits {
             body_timeout,
@@ -192,15 +202,24 @@ fn too_slow(limit: Duration, reads: bool) -> Response {
 /// A request, from its head to the head of its answer.
 struct Exchange {
     active: Active,
+    identity: Identity,
+    lines: Arc<Lines>,
+    timing: bool,
+    /// What it takes of the pool.
+    usage: Arc<Usage>,
     uri: Uri,
     route: Option<MatchedPath>,
     started: Instant,
 }
 
 impl Exchange {
-    fn begin(request: &Request) -> Self {
+    fn begin(request: &mut Request, around: &Around) -> Self {
         Self {
             active: Active::begin(request.method()),
+            identity: Identity::of(request),
+            lines: around.lines.clone(),
+            timing: around.timing,
+            usage: Arc::default(),
             uri: request.uri().clone(),
             route: request.extensions().get().cloned(),
             started: Instant::now(),
@@ -209,36 +228,57 @@ impl Exchange {
 
     /// Waits for the answer and does what belongs to its end.
     async fn run(self, answer: impl Future<Output = Response>) -> Response {
-        let mut response = answer.await;
+        let answer = db::with_usage(self.usage.clone(), answer);
+        let mut response = answer.instrument(self.identity.span.clone()).await;
         if problem::is_lacking(&response) {
             response = problem::rewrite(response).await;
         }
-        self.end(&response);
-        response
+        self.end(response)
     }
 
-    fn end(self, response: &Response) {
-        let Self {
-            active,
-            uri,
-            route,
-            started,
-        } = self;
-        let (method, status, elapsed) = (active.method(), response.status(), started.elapsed());
-        drop(active);
-        // Paths that no route knows are one series together: a scanner must not make thousands.
-        let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-        requests::record(method, route, status, elapsed);
-        tracing::debug!(
-            method,
-            path = uri.path(),
-            status = status.as_u16(),
-            ?elapsed,
-            "{method} {uri}: {status}"
+    fn end(self, mut response: Response) -> Response {
+        let (method, status, total) = (
+            self.active.method(),
+            response.status(),
+            self.started.elapsed(),
         );
-        if status.is_server_error() {
-            log_failure(method, &uri, response);
+        drop(self.active);
+        let (route, path) = (
+            self.route.as_ref().map(MatchedPath::as_str),
+            self.uri.path(),
+        );
+        let is_work = !requests::is_for_operators(route, path);
+        // Paths that no route knows are one series together: a scanner must not make thousands.
+        let route = route.unwrap_or("unmatched");
+        requests::record(method, route, status, total);
+        let line = Line {
+            method,
+            path,
+            route,
+            status,
+            total,
+            pool: self.usage.waited(),
+            database: self.usage.ran(),
+            statements: self.usage.statements(),
+        };
+        self.identity.span.in_scope(|| {
+            if is_work {
+                requests::count(status, total);
+                self.lines.log(&line);
+            }
+            if status.is_server_error() {
+                log_failure(method, &self.uri, &response);
+            }
+        });
+        let headers = response.headers_mut();
+        self.identity.sign(headers);
+        if self.timing
+            && is_work
+            && let Ok(times) = HeaderValue::from_str(&line.server_timing())
+        {
+            headers.insert(SERVER_TIMING, times);
         }
+        response
     }
 }
 

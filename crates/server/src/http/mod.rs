@@ -4,6 +4,8 @@ pub(crate) mod accept;
 mod activity;
 mod connection;
 pub(crate) mod extract;
+mod identity;
+pub(crate) mod lines;
 pub(crate) mod listener;
 pub(crate) mod middleware;
 pub(crate) mod page;

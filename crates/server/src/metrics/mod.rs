@@ -5,7 +5,7 @@ mod json;
 mod prisma;
 pub(crate) mod requests;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +14,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use metrics::{Unit, describe_gauge, describe_histogram};
+use metrics::{Unit, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::{Error, Result};
@@ -25,10 +25,13 @@ const REQUEST_DURATION: &str = "http.server.request.duration";
 /// Requests that wait for their answer.
 const ACTIVE_REQUESTS: &str = "http.server.active_requests";
 
-/// Upper bounds in seconds: OpenTelemetry's, and two below for a service that answers in a millisecond.
-const REQUEST_BUCKETS: [f64; 16] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+/// Upper bounds in seconds, as OpenTelemetry recommends them for HTTP.
+const REQUEST_BUCKETS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
+
+/// Upper bounds in seconds, as OpenTelemetry recommends them for statements.
+const STATEMENT_BUCKETS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
 /// Upper bounds in seconds: a connection is had in microseconds, or after a wait of seconds.
 const DATABASE_BUCKETS: [f64; 16] = [
@@ -38,6 +41,9 @@ const DATABASE_BUCKETS: [f64; 16] = [
 
 /// How often samples move from the recorder's buffers into the histograms, so that no scrape has to.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is served, so that a board can tell versions apart.
+const BUILD_INFO: &str = "build_info";
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -61,6 +67,8 @@ fn recorder() -> &'static PrometheusHandle {
             "Duration of HTTP requests, in seconds"
         );
         describe_gauge!(ACTIVE_REQUESTS, "HTTP requests that are being answered");
+        describe_gauge!(BUILD_INFO, "1, with the service and its version as labels");
+        process().describe();
         handle
     })
 }
@@ -69,7 +77,23 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
         .with_recommended_naming(true)
         .set_buckets(&REQUEST_BUCKETS)?
-        .set_buckets_for_metric(Matcher::Prefix("db.client.".to_owned()), &DATABASE_BUCKETS)
+        .set_buckets_for_metric(Matcher::Prefix("db.client.".to_owned()), &DATABASE_BUCKETS)?
+        .set_buckets_for_metric(
+            Matcher::Full("db.client.operation.duration".to_owned()),
+            &STATEMENT_BUCKETS,
+        )
+}
+
+/// CPU, memory, files and start of the process.
+fn process() -> &'static metrics_process::Collector {
+    static PROCESS: LazyLock<metrics_process::Collector> = LazyLock::new(Default::default);
+    &PROCESS
+}
+
+/// Says which service this is, in which version: all packages of the workspace have the same.
+pub(crate) fn name_build(service: &'static str) {
+    let version = env!("CARGO_PKG_VERSION");
+    gauge!(BUILD_INFO, "service" => service, "version" => version).set(1.0);
 }
 
 /// Keeps the histograms up to date for as long as it is polled.
@@ -180,6 +204,7 @@ fn render(pool: &db::Pool) -> (db::Stats, String) {
     static ONE: Mutex<()> = Mutex::new(());
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let stats = pool.publish();
+    process().collect();
     let text = recorder().render();
     drop(one);
     let mut families: Vec<&str> = text.split_terminator("\n\n").collect();

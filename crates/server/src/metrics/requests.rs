@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use db::HistogramSnapshot;
-use metrics::{Gauge, Histogram, gauge, histogram};
+use metrics::{Gauge, Histogram, Label, gauge, histogram};
 
 use crate::metrics::{ACTIVE_REQUESTS, REQUEST_DURATION, install_metrics};
 
@@ -32,7 +32,7 @@ impl Active {
         let method = METHODS[index];
         let gauge = GAUGES[index].get_or_init(|| {
             install_metrics();
-            gauge!(ACTIVE_REQUESTS, "http.request.method" => method)
+            gauge!(ACTIVE_REQUESTS, "http.request.method" => method, "url.scheme" => "http")
         });
         gauge.increment(1.0);
         Self { gauge, method }
@@ -77,20 +77,25 @@ pub(crate) fn served() -> Served {
     }
 }
 
-/// Whether a route is there for operators: probes, scrapes and the page are no work of the service.
-pub(crate) fn is_for_operators(route: &str) -> bool {
-    matches!(
-        route,
-        "/" | "/livez" | "/readyz" | "/metrics" | "/metrics/json"
-    ) || route.starts_with("/pool")
+/// Whether a request is an operator's: probes, scrapes and the pages that every service has are no work of this one.
+pub(crate) fn is_for_operators(route: Option<&str>, path: &str) -> bool {
+    match route {
+        Some(route) => {
+            matches!(route, "/livez" | "/readyz" | "/metrics" | "/metrics/json")
+                || route.starts_with("/pool")
+        }
+        None => path == "/",
+    }
+}
+
+/// Counts a request as work of the service.
+pub(crate) fn count(status: StatusCode, elapsed: Duration) {
+    TIMES.record(elapsed);
+    ERRORS.fetch_add(u64::from(status.is_server_error()), Relaxed);
 }
 
 /// Records how long a request waited for the head of its answer.
 pub(crate) fn record(method: &'static str, route: &str, status: StatusCode, elapsed: Duration) {
-    if !is_for_operators(route) {
-        TIMES.record(elapsed);
-        ERRORS.fetch_add(u64::from(status.is_server_error()), Relaxed);
-    }
     HISTOGRAMS.with_borrow_mut(|routes| {
         if let Some(kept) = routes.get(route)
             && let Some((.., histogram)) = kept
@@ -108,10 +113,14 @@ pub(crate) fn record(method: &'static str, route: &str, status: StatusCode, elap
 
 fn look_up(method: &'static str, route: &str, status: StatusCode) -> Histogram {
     install_metrics();
-    histogram!(
-        REQUEST_DURATION,
-        "http.request.method" => method,
-        "http.route" => route.to_owned(),
-        "http.response.status_code" => status.as_str().to_owned()
-    )
+    let mut labels = vec![
+        Label::from_static_parts("http.request.method", method),
+        Label::from_static_parts("url.scheme", "http"),
+        Label::new("http.route", route.to_owned()),
+        Label::new("http.response.status_code", status.as_str().to_owned()),
+    ];
+    if status.is_server_error() {
+        labels.push(Label::new("error.type", status.as_str().to_owned()));
+    }
+    histogram!(REQUEST_DURATION, labels)
 }

@@ -38,6 +38,13 @@ fn each_setting_is_read() {
     assert_eq!(limits("KEEP_ALIVE_TIMEOUT").keep_alive_timeout, three);
     assert_eq!(limits("MAX_CONNECTIONS").max_connections, 3);
     assert!(!read("MIGRATE", "false").unwrap().migrate);
+    assert!(!read("POOL_PAGE", "false").unwrap().pool_page);
+    let filter = |value| read("LOG_QUERIES", value).unwrap().filter();
+    assert_eq!(filter("true"), "info,sqlx=warn,db::query=debug");
+    assert_eq!(filter("false"), "info,sqlx=warn");
+    let timing = |key, value| read(key, value).unwrap().server_timing();
+    assert!(timing("APP_ENV", "development") && timing("SERVER_TIMING", "true"));
+    assert!(!timing("APP_ENV", "production") && !timing("SERVER_TIMING", "false"));
 }
 
 #[test]
@@ -60,6 +67,9 @@ fn a_bad_value_is_named_but_not_shown() {
         ("MAX_CONNECTIONS", "1000001"),
         ("KEEP_ALIVE_TIMEOUT", "-0"),
         ("MIGRATE", "canary"),
+        ("LOG_QUERIES", "canary"),
+        ("SERVER_TIMING", "canary"),
+        ("POOL_PAGE", "canary"),
     ] {
         let text = read(key, value).unwrap_err().to_string();
         assert!(text.starts_with(key), "{text}");
@@ -95,6 +105,9 @@ fn help_has_each_setting_and_its_default() {
         "info,sqlx=warn",
         "0; in production 5",
         "10",
+        "true",
+        "false",
+        "true; in production false",
         "true",
         "8",
         "5",

@@ -15,8 +15,8 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use serde_json::json;
 
+use crate::live_page::events::Events;
 use crate::metrics::history::History;
-use crate::page::events::Events;
 
 /// Nothing from elsewhere, and nothing inline: not even what a statement's text would smuggle in could run.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
