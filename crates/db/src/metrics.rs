@@ -244,11 +244,11 @@ const SYSTEM: &str = "postgresql";
 const WAIT_TIME: &str = "db.client.connection.wait_time";
 const USE_TIME: &str = "db.client.connection.use_time";
 const SESSIONS: (&str, &str) = (
-    "db.server.connection.count",
+    "db.server.sessions",
     "Sessions of clients that the server has, those of all instances, looked up once a minute",
 );
 const MOST_SESSIONS: (&str, &str) = (
-    "db.server.connection.max",
+    "db.server.sessions.max",
     "Sessions that the server allows this role and all others together",
 );
 // Those with a label of several values: the fields `closed` and `statement`.
