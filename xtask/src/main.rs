@@ -9,6 +9,7 @@ mod fill;
 mod filters;
 mod given;
 mod http;
+mod load;
 mod number;
 mod output;
 mod prepare;
@@ -32,6 +33,7 @@ cargo xtask dev [options]                 start PostgreSQL and both services (al
 cargo xtask fill --rows N                 put N reservations into an empty database
 cargo xtask filters [--rows N]…           what every combination of the lists' filters costs, as a table
 cargo xtask prepare [--check]             renew the query data in .sqlx, or only tell whether it is stale
+cargo xtask load [options]                load a service, watch its pool, draw a report, recommend a limit
 cargo xtask compare [options]             compare a request's cost with that of plain sqlx and of deadpool
 cargo xtask survive [parts] [options]     do the services harm, and check that nothing is lost
 cargo xtask structure                     check imports and the lengths of files and functions
@@ -58,6 +60,7 @@ fn run(arguments: &[String]) -> Result<()> {
         Some(("fill", options)) => fill::run(options),
         Some(("filters", options)) => filters::run(options),
         Some(("prepare", options)) => prepare::run(options),
+        Some(("load", options)) => load::run(options),
         Some(("compare", options)) => compare::run(options),
         Some(("structure", options)) => structure::run(options),
         Some(("survive", options)) => survive::run(options),

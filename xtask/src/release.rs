@@ -6,16 +6,19 @@ use crate::output::Result;
 use crate::workspace;
 
 /// What would make a service another one than a default one.
-pub(crate) const IN_THE_WAY: [&str; 11] = [
+pub(crate) const IN_THE_WAY: [&str; 14] = [
     "APP_ENV",
     "BODY_TIMEOUT",
     "DATABASE_URL_FILE",
     "HEADER_TIMEOUT",
     "KEEP_ALIVE_TIMEOUT",
+    "LOG_QUERIES",
     "MAX_CONNECTIONS",
     "MIGRATE",
+    "POOL_PAGE",
     "REQUEST_TIMEOUT",
     "RUST_LOG",
+    "SERVER_TIMING",
     "SHUTDOWN_DELAY",
     "SHUTDOWN_TIMEOUT",
 ];

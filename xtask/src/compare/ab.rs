@@ -48,7 +48,7 @@ fn check(printed: &str, requests: u32) -> Result<()> {
 }
 
 /// The number on the line that begins so.
-fn value(text: &str, start: &str) -> Result<f64> {
+pub(crate) fn value(text: &str, start: &str) -> Result<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(start));
     let word = rest.and_then(|rest| rest.split_whitespace().next());
     word.and_then(|word| word.parse().ok())

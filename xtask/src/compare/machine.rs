@@ -20,6 +20,14 @@ pub(crate) fn describe(cluster: &Cluster, ab: &str) -> Result<String> {
     ))
 }
 
+/// The date, the machine and the compiler, where no database is at hand.
+pub(crate) fn here() -> Result<String> {
+    let date = Command::new("date").arg("+%F").output()?;
+    let date = String::from_utf8_lossy(&date.stdout).into_owned();
+    let (date, processors, system, rustc) = (date.trim(), processors(), system(), rustc()?);
+    Ok(format!("{date}; {processors}; {system}; {rustc}"))
+}
+
 fn processors() -> String {
     let count = thread::available_parallelism().map_or(1, usize::from);
     let model = line("/proc/cpuinfo", "model name", ':');

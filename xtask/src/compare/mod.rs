@@ -1,8 +1,8 @@
 //! `cargo xtask compare`: what a request costs with our pool, with sqlx's own and with deadpool.
 
-mod ab;
+pub(crate) mod ab;
 mod cpu;
-mod machine;
+pub(crate) mod machine;
 mod services;
 mod table;
 

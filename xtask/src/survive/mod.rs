@@ -1,6 +1,6 @@
 //! `cargo xtask survive`: does the services harm, and checks that nothing is lost.
 
-mod client;
+pub(crate) mod client;
 mod crashes;
 mod files;
 mod load;
@@ -9,7 +9,7 @@ mod overload;
 mod report;
 mod restarts;
 mod slow;
-mod stage;
+pub(crate) mod stage;
 mod times;
 mod witness;
 

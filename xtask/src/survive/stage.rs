@@ -1,6 +1,6 @@
 //! Where the harm is done: a private PostgreSQL, and the programs that run beside it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -27,6 +27,8 @@ pub(crate) struct Instance {
     pub(crate) variables: Vec<(&'static str, String)>,
     /// File descriptors that it may have.
     pub(crate) files: Option<u32>,
+    /// A file for what it prints.
+    pub(crate) log: Option<PathBuf>,
 }
 
 impl Instance {
@@ -38,6 +40,7 @@ impl Instance {
             pool: String::new(),
             variables: Vec::new(),
             files: None,
+            log: None,
         })
     }
 }
@@ -100,6 +103,9 @@ impl Stage {
             .no_variables(&release::IN_THE_WAY);
         for (name, value) in &instance.variables {
             process = process.variable(name, value);
+        }
+        if let Some(log) = &instance.log {
+            process = process.output(File::create(log)?);
         }
         self.processes.start(process)
     }
