@@ -3,9 +3,10 @@
 pub(crate) mod history;
 mod json;
 mod prisma;
+mod process;
 pub(crate) mod requests;
 
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -68,7 +69,6 @@ fn recorder() -> &'static PrometheusHandle {
         );
         describe_gauge!(ACTIVE_REQUESTS, "HTTP requests that are being answered");
         describe_gauge!(BUILD_INFO, "1, with the service and its version as labels");
-        process().describe();
         handle
     })
 }
@@ -82,12 +82,6 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
             Matcher::Full("db.client.operation.duration".to_owned()),
             &STATEMENT_BUCKETS,
         )
-}
-
-/// CPU, memory, files and start of the process.
-fn process() -> &'static metrics_process::Collector {
-    static PROCESS: LazyLock<metrics_process::Collector> = LazyLock::new(Default::default);
-    &PROCESS
 }
 
 /// Says which service this is, in which version: all packages of the workspace have the same.
@@ -204,8 +198,7 @@ fn render(pool: &db::Pool) -> (db::Stats, String) {
     static ONE: Mutex<()> = Mutex::new(());
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let stats = pool.publish();
-    process().collect();
-    let text = recorder().render();
+    let text = recorder().render() + &process::text();
     drop(one);
     let mut families: Vec<&str> = text.split_terminator("\n\n").collect();
     families.sort_unstable();
