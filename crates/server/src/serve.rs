@@ -62,7 +62,7 @@ pub async fn serve(
     // Ends with this function, however that ends.
     let mut background = JoinSet::new();
     background.spawn(metrics::upkeep());
-    background.spawn(watch(history.clone(), lines));
+    background.spawn(watch(history.clone(), lines.clone()));
     background.spawn(startup::run(
         name,
         pool.clone(),
@@ -83,6 +83,8 @@ pub async fn serve(
     let stopped = accept::serve(listener, app, settings.limits, shutdown).await;
     let _ = timeout_at(deadline - reserve(limit), writes.finished()).await;
     let unfinished_writes = writes.running();
+    // Of the second that has not ended.
+    lines.sum_up();
 
     background.abort_all();
     let closed = pool

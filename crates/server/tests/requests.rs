@@ -4,11 +4,14 @@
 
 mod thing;
 
-use std::io::Write;
+use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use server::Settings;
-use server::testing::Server;
+use server::testing::{Server, read_response};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 /// What this thread logs while the guard lives.
 #[derive(Clone, Default)]
@@ -35,12 +38,13 @@ impl Log {
     }
 }
 
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -97,6 +101,133 @@ async fn an_id_comes_back_and_stands_in_every_line_of_its_request() {
     );
     assert_ne!(one.header("x-request-id"), other.header("x-request-id"));
     assert!(server.get("/livez").await.header("x-request-id").is_some());
+}
+
+#[tokio::test]
+async fn the_cause_of_a_failure_has_its_id_also_where_only_warnings_are_logged() {
+    let (log, _guard) = Log::start("warn");
+    let server = start().await;
+    let given = [("x-request-id", "given-3")];
+    server.request("GET", "/api/raise/XX000", &given, "").await;
+    let lines = log.lines("/api/raise/XX000: 500");
+    assert!(lines[0].contains("given-3"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn what_is_refused_before_it_is_a_request_has_an_id_too() {
+    let server = start().await;
+    let mut client = TcpStream::connect(server.address()).await.unwrap();
+    client.write_all(b"canary\r\n\r\n").await.unwrap();
+    let answer = read_response(&mut client, false).await.unwrap();
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.header("x-request-id").unwrap().len(), 36);
+}
+
+/// The headers that tell requests apart, as the handler of a request with these sees them.
+async fn seen_by_a_handler(server: &Server, sent: &[(&str, &str)]) -> Vec<(String, String)> {
+    let answer = server.request("GET", "/api/headers", sent, "").await;
+    let seen: Vec<(String, String)> = serde_json::from_str(&answer.body).unwrap();
+    let signed = answer.header("x-request-id").unwrap().to_owned();
+    assert!(
+        seen.contains(&("x-request-id".to_owned(), signed.clone())),
+        "{signed}: {seen:?}"
+    );
+    let names = ["x-request-id", "traceparent", "tracestate"];
+    let told = seen.into_iter();
+    told.filter(|(name, _)| names.contains(&name.as_str()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_handler_finds_one_id_and_one_trace_to_pass_on() {
+    let server = start().await;
+    let ids = [("x-request-id", "one"), ("x-request-id", "an other")];
+    let seen = seen_by_a_handler(&server, &ids).await;
+    assert_eq!(seen, [("x-request-id".to_owned(), "one".to_owned())]);
+
+    let start = "00-4bf92f3577b34da6a3ce929d0e0e4736-";
+    let parent = format!("{start}00f067aa0ba902b7-ff");
+    let state = ("tracestate", "vendor=1");
+    let seen = seen_by_a_handler(&server, &[("traceparent", &parent), state]).await;
+    let onward = seen.iter().find(|(name, _)| name == "traceparent");
+    let onward = &onward.unwrap().1;
+    // Of the flags, those that are defined.
+    assert!(
+        onward.starts_with(start) && onward.ends_with("-03"),
+        "{onward}"
+    );
+    assert_ne!(onward[..52], parent[..52], "a parent of its own");
+    assert_eq!(seen.len(), 3, "the state as well: {seen:?}");
+
+    // Which of two it is nobody knows; and a state belongs to its trace.
+    let two = [("traceparent", parent.as_str()), ("traceparent", &parent)];
+    for invalid in [
+        &[two[0], two[1], state][..],
+        &[("traceparent", "canary"), state],
+        &[state],
+    ] {
+        let seen = seen_by_a_handler(&server, invalid).await;
+        assert_eq!(seen.len(), 1, "{invalid:?}: {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_client_went_away_has_its_line() {
+    let (log, _guard) = Log::start("info");
+    let server = start().await;
+    let mut client = TcpStream::connect(server.address()).await.unwrap();
+    let head = b"GET /api/slow?ms=60000 HTTP/1.1\r\nhost: test\r\nx-request-id: gone\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    until(|| server.pool().stats().in_use == 1).await;
+    drop(client);
+    until(|| !log.lines("GET /api/slow cancelled in ").is_empty()).await;
+    let lines = log.lines("GET /api/slow");
+    assert!(lines[0].contains("gone"), "{lines:?}");
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn no_request_is_lost_from_the_log() {
+    let (log, _guard) = Log::start("info");
+    let server = start().await;
+    let mut sent = 0;
+    // Then a second has just ended.
+    while log.lines("summed_up").is_empty() {
+        server.get("/api/plain?ms=1").await;
+        sent += 1;
+    }
+    for _ in 0..100 {
+        server.get("/api/plain?ms=1").await;
+        sent += 1;
+    }
+    server.stop().await;
+    let summed = log.lines("event=\"summed_up\"");
+    let number = |line: &String, name: &str| -> usize {
+        let rest = line.split(&format!(" {name}=")).nth(1).unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    let together: usize = summed.iter().map(|line| number(line, "requests")).sum();
+    let single = log.lines("GET /api/plain 200 in ").len();
+    assert_eq!(single + together, sent, "{summed:?}");
+    for line in &summed {
+        assert_eq!(number(line, "ok"), number(line, "requests"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn probes_have_lines_for_who_asks_for_them() {
+    let (log, _guard) = Log::start("server::request=debug");
+    let server = start().await;
+    server.get("/livez").await;
+    let lines = log.lines("GET /livez 200 in ");
+    assert!(lines[0].contains("DEBUG"), "{lines:?}");
 }
 
 #[tokio::test]

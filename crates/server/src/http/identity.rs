@@ -8,6 +8,10 @@ use uuid::Uuid;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The flags that are defined: sampled, and random. Others are not passed on.
+const FLAGS: u8 = 3;
 
 /// The longest id that is taken from a client.
 const LONGEST_ID: usize = 128;
@@ -24,26 +28,24 @@ impl Identity {
     /// handler may pass on: the id, and the trace with this request as the parent.
     pub(crate) fn of(request: &mut Request) -> Self {
         let headers = request.headers_mut();
-        let id = match headers.get(REQUEST_ID).filter(|id| is_id(id)) {
-            Some(id) => id.clone(),
-            None => {
-                let id = new_id();
-                headers.insert(REQUEST_ID, id.clone());
-                id
-            }
-        };
+        let given = headers.get(REQUEST_ID).filter(|id| is_id(id)).cloned();
+        let id = given.unwrap_or_else(new_id);
+        // In the place of all that the client has sent.
+        headers.insert(REQUEST_ID, id.clone());
         let trace = trace(headers);
         if let Some(trace) = &trace {
             headers.insert(TRACEPARENT, trace.onward.clone());
         } else {
             headers.remove(TRACEPARENT);
+            headers.remove(TRACESTATE);
         }
         let text = id.to_str().unwrap_or_default();
+        // As important as an error, or the lines of errors would be without it where only they are logged.
         let span = match &trace {
             Some(trace) => {
-                tracing::info_span!("request", request_id = text, trace_id = trace.id.as_str())
+                tracing::error_span!("request", request_id = text, trace_id = trace.id.as_str())
             }
-            None => tracing::info_span!("request", request_id = text),
+            None => tracing::error_span!("request", request_id = text),
         };
         Self { id, span }
     }
@@ -74,9 +76,13 @@ struct Trace {
     onward: HeaderValue,
 }
 
-/// The W3C trace context that the client sent, if it is valid: `00-<trace id>-<parent id>-<flags>`.
+/// The W3C trace context that the client sent, if it is one and valid: `00-<trace id>-<parent id>-<flags>`.
 fn trace(headers: &HeaderMap) -> Option<Trace> {
-    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+    let mut given = headers.get_all(TRACEPARENT).iter();
+    let text = given.next()?.to_str().ok()?;
+    if given.next().is_some() {
+        return None;
+    }
     let mut parts = text.split('-');
     let (version, id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     // A later version may have more parts; ff is none.
@@ -95,10 +101,11 @@ fn trace(headers: &HeaderMap) -> Option<Trace> {
     if !whole || !valid || zero || version == "ff" {
         return None;
     }
+    let flags = u8::from_str_radix(flags, 16).ok()? & FLAGS;
     let own = Uuid::now_v7().as_u64_pair().1;
     Some(Trace {
         id: id.to_owned(),
-        onward: HeaderValue::from_str(&format!("00-{id}-{own:016x}-{flags}")).ok()?,
+        onward: HeaderValue::from_str(&format!("00-{id}-{own:016x}-{flags:02x}")).ok()?,
     })
 }
 

@@ -1,6 +1,9 @@
 //! The line of each request in the log; above fifty in a second, those beyond are one line together.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +19,10 @@ pub(crate) struct Line<'a> {
     pub(crate) method: &'static str,
     pub(crate) path: &'a str,
     pub(crate) route: &'a str,
-    pub(crate) status: StatusCode,
+    /// Not that of an operator: a probe, a scrape, the page.
+    pub(crate) is_work: bool,
+    /// None if the client went away before the answer.
+    pub(crate) status: Option<StatusCode>,
     pub(crate) total: Duration,
     /// Of this, in the queue of the pool, and in statements.
     pub(crate) pool: Duration,
@@ -25,6 +31,10 @@ pub(crate) struct Line<'a> {
 }
 
 impl Line<'_> {
+    fn outcome(&self) -> &str {
+        self.status.as_ref().map_or("cancelled", StatusCode::as_str)
+    }
+
     /// The value of `Server-Timing`, in milliseconds.
     pub(crate) fn server_timing(&self) -> String {
         let [pool, database, total] =
@@ -39,12 +49,14 @@ pub(crate) struct Lines {
     environment: Environment,
     /// Lines of the current second.
     written: AtomicU32,
-    /// Of the others: how many there were of each class of status, 1xx to 5xx, and how long they took.
-    classes: [AtomicU32; 5],
+    /// Of the others: how many there were of each class of status, those without an answer first, and how long they took.
+    classes: [AtomicU32; 6],
     times: db::Histogram,
-    /// The slowest, in nanoseconds and with its route; the number is looked at before the lock is taken.
-    slowest: AtomicU64,
-    slowest_route: Mutex<String>,
+    /// `times`, as it was when they were last summed up.
+    before: Mutex<db::HistogramSnapshot>,
+    /// How long the slowest took and its route; the number alone, in nanoseconds, is looked at before the lock is taken.
+    slowest_nanos: AtomicU64,
+    slowest: Mutex<(Duration, String)>,
 }
 
 impl Lines {
@@ -57,21 +69,33 @@ impl Lines {
 
     /// Logs a request, or counts it for the line of this second.
     pub(crate) fn log(&self, line: &Line<'_>) {
-        if !tracing::enabled!(target: "server::request", tracing::Level::INFO) {
-            return;
+        if !line.is_work {
+            let (outcome, total_ms) = (line.outcome(), milliseconds(line.total));
+            let Line { method, path, .. } = *line;
+            tracing::debug!(target: "server::request", "{method} {path} {outcome} in {total_ms} ms");
+        } else if tracing::enabled!(target: "server::request", tracing::Level::INFO) {
+            if self.written.load(Relaxed) < LINES && self.written.fetch_add(1, Relaxed) < LINES {
+                self.write(line);
+            } else {
+                self.count(line);
+            }
         }
-        if self.written.load(Relaxed) < LINES && self.written.fetch_add(1, Relaxed) < LINES {
-            return self.write(line);
-        }
-        let class = usize::from(line.status.as_u16() / 100).clamp(1, 5) - 1;
-        self.classes[class].fetch_add(1, Relaxed);
+    }
+
+    fn count(&self, line: &Line<'_>) {
+        // Before its class: whoever has counted a request finds its time.
         self.times.record(line.total);
         let nanos = u64::try_from(line.total.as_nanos()).unwrap_or(u64::MAX);
-        if self.slowest.fetch_max(nanos, Relaxed) < nanos {
-            let route = self.slowest_route.lock();
-            let mut route = route.unwrap_or_else(PoisonError::into_inner);
-            line.route.clone_into(&mut route);
+        if self.slowest_nanos.load(Relaxed) < nanos {
+            let mut slowest = self.slowest.lock().unwrap_or_else(PoisonError::into_inner);
+            if slowest.0 < line.total {
+                slowest.0 = line.total;
+                line.route.clone_into(&mut slowest.1);
+                self.slowest_nanos.store(nanos, Relaxed);
+            }
         }
+        let class = line.status.map_or(0, |status| status.as_u16() / 100);
+        self.classes[usize::from(class.min(5))].fetch_add(1, Release);
     }
 
     fn write(&self, line: &Line<'_>) {
@@ -83,12 +107,12 @@ impl Lines {
             statements,
             ..
         } = *line;
-        let status = status.as_u16();
+        let (status, outcome) = (status.map(|status| status.as_u16()), line.outcome());
         let [total_ms, pool_ms, db_ms] = [line.total, line.pool, line.database].map(milliseconds);
         match self.environment {
             Environment::Development => tracing::info!(
                 target: "server::request",
-                "{method} {path} {status} in {total_ms} ms (pool {pool_ms} ms, database {db_ms} ms)"
+                "{method} {path} {outcome} in {total_ms} ms (pool {pool_ms} ms, database {db_ms} ms)"
             ),
             Environment::Production => tracing::info!(
                 target: "server::request",
@@ -100,7 +124,7 @@ impl Lines {
                 pool_ms,
                 db_ms,
                 statements,
-                "{method} {path} {status}"
+                "{method} {path} {outcome}"
             ),
         }
     }
@@ -108,27 +132,24 @@ impl Lines {
     /// Sums up once a second for as long as it is polled.
     pub(crate) async fn run(&self) {
         let mut second = tokio::time::interval(Duration::from_secs(1));
-        let mut before = self.times.snapshot();
         loop {
             second.tick().await;
-            self.written.store(0, Relaxed);
-            let now = self.times.snapshot();
-            let times = now.since(&before);
-            before = now;
-            if times.count() > 0 {
-                self.sum_up(&times);
-            }
+            self.sum_up();
         }
     }
 
-    fn sum_up(&self, times: &db::HistogramSnapshot) {
-        let [_, ok, redirected, refused, failed] =
-            std::array::from_fn(|class| self.classes[class].swap(0, Relaxed));
-        let slowest = Duration::from_nanos(self.slowest.swap(0, Relaxed));
-        let route = self.slowest_route.lock();
-        let route = route.unwrap_or_else(PoisonError::into_inner).clone();
+    /// Ends a second: those of it that have no line of their own get one together.
+    pub(crate) fn sum_up(&self) {
+        self.written.store(0, Relaxed);
+        let classes: [u32; 6] = std::array::from_fn(|class| self.classes[class].swap(0, Acquire));
+        let [cancelled, _, ok, redirected, refused, failed] = classes;
+        let requests: u32 = classes.iter().sum();
+        if requests == 0 {
+            return;
+        }
+        let (times, slowest, route) = self.of_this_second();
         let percentile = |share| times.quantile(share).map_or(0.0, milliseconds);
-        let (requests, p50_ms, p99_ms) = (times.count(), percentile(0.5), percentile(0.99));
+        let (p50_ms, p99_ms) = (percentile(0.5), percentile(0.99));
         let slowest_ms = milliseconds(slowest);
         tracing::info!(
             target: "server::request",
@@ -138,12 +159,25 @@ impl Lines {
             redirected,
             refused,
             failed,
+            cancelled,
             p50_ms,
             p99_ms,
             slowest_ms,
             route,
             "{requests} more requests in this second"
         );
+    }
+
+    /// How long those without a line took, and the slowest of them with its route.
+    fn of_this_second(&self) -> (db::HistogramSnapshot, Duration, String) {
+        let mut slowest = self.slowest.lock().unwrap_or_else(PoisonError::into_inner);
+        self.slowest_nanos.store(0, Relaxed);
+        let (slowest, route) = std::mem::take(&mut *slowest);
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.times.snapshot();
+        let times = now.since(&before);
+        *before = now;
+        (times, slowest, route)
     }
 }
 

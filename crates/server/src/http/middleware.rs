@@ -210,6 +210,8 @@ struct Exchange {
     uri: Uri,
     route: Option<MatchedPath>,
     started: Instant,
+    /// Whether there is an answer.
+    ended: bool,
 }
 
 impl Exchange {
@@ -223,6 +225,7 @@ impl Exchange {
             uri: request.uri().clone(),
             route: request.extensions().get().cloned(),
             started: Instant::now(),
+            ended: false,
         }
     }
 
@@ -236,49 +239,58 @@ impl Exchange {
         self.end(response)
     }
 
-    fn end(self, mut response: Response) -> Response {
-        let (method, status, total) = (
-            self.active.method(),
-            response.status(),
-            self.started.elapsed(),
-        );
-        drop(self.active);
-        let (route, path) = (
-            self.route.as_ref().map(MatchedPath::as_str),
-            self.uri.path(),
-        );
-        let is_work = !requests::is_for_operators(route, path);
-        // Paths that no route knows are one series together: a scanner must not make thousands.
-        let route = route.unwrap_or("unmatched");
-        requests::record(method, route, status, total);
-        let line = Line {
-            method,
-            path,
-            route,
-            status,
-            total,
-            pool: self.usage.waited(),
-            database: self.usage.ran(),
-            statements: self.usage.statements(),
-        };
-        self.identity.span.in_scope(|| {
-            if is_work {
-                requests::count(status, total);
-                self.lines.log(&line);
-            }
-            if status.is_server_error() {
-                log_failure(method, &self.uri, &response);
-            }
-        });
+    fn end(mut self, mut response: Response) -> Response {
+        self.ended = true;
+        let status = response.status();
+        let line = self.record(Some(status));
+        if status.is_server_error() {
+            let span = &self.identity.span;
+            span.in_scope(|| log_failure(line.method, &self.uri, &response));
+        }
         let headers = response.headers_mut();
         self.identity.sign(headers);
         if self.timing
-            && is_work
+            && line.is_work
             && let Ok(times) = HeaderValue::from_str(&line.server_timing())
         {
             headers.insert(SERVER_TIMING, times);
         }
         response
+    }
+
+    /// Counts the request and logs its line, which is given back.
+    fn record(&self, status: Option<StatusCode>) -> Line<'_> {
+        let route = self.route.as_ref().map(MatchedPath::as_str);
+        let path = self.uri.path();
+        let line = Line {
+            method: self.active.method(),
+            path,
+            // Paths that no route knows are one series together: a scanner must not make thousands.
+            route: route.unwrap_or("unmatched"),
+            is_work: !requests::is_for_operators(route, path),
+            status,
+            total: self.started.elapsed(),
+            pool: self.usage.waited(),
+            database: self.usage.ran(),
+            statements: self.usage.statements(),
+        };
+        requests::record(line.method, line.route, status, line.total);
+        if let Some(status) = status
+            && line.is_work
+        {
+            requests::count(status, line.total);
+        }
+        self.identity.span.in_scope(|| self.lines.log(&line));
+        line
+    }
+}
+
+impl Drop for Exchange {
+    /// Without an answer the client has gone, or the service has cut the request off at its end.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.record(None);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use uuid::Uuid;
 
 use crate::error::problem::Problem;
 use crate::http::activity::{Activity, Phase};
@@ -95,9 +96,11 @@ impl<'a> Stream<'a> {
     /// it does not get it.
     pub(crate) fn answer(&self, status: StatusCode, detail: String) {
         let body = Problem::new(status, detail).to_vec();
+        let id = Uuid::now_v7();
+        tracing::debug!(request_id = %id, "answered before there was a request: {status}");
         let mut answer = format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\
-             content-length: {}\r\ndate: {}\r\n",
+             x-request-id: {id}\r\ncontent-length: {}\r\ndate: {}\r\n",
             body.len(),
             httpdate::fmt_http_date(SystemTime::now())
         );

@@ -50,8 +50,8 @@ impl Drop for Active {
     }
 }
 
-/// Of one route, the histogram of each method and status.
-type OfRoute = Vec<(&'static str, StatusCode, Histogram)>;
+/// Of one route, the histogram of each method and status; there is no status where there was no answer.
+type OfRoute = Vec<(&'static str, Option<StatusCode>, Histogram)>;
 
 thread_local! {
     // For each thread, because they would wait for each other's lock.
@@ -94,8 +94,13 @@ pub(crate) fn count(status: StatusCode, elapsed: Duration) {
     ERRORS.fetch_add(u64::from(status.is_server_error()), Relaxed);
 }
 
-/// Records how long a request waited for the head of its answer.
-pub(crate) fn record(method: &'static str, route: &str, status: StatusCode, elapsed: Duration) {
+/// Records how long a request waited for the head of its answer, or until its client went away.
+pub(crate) fn record(
+    method: &'static str,
+    route: &str,
+    status: Option<StatusCode>,
+    elapsed: Duration,
+) {
     HISTOGRAMS.with_borrow_mut(|routes| {
         if let Some(kept) = routes.get(route)
             && let Some((.., histogram)) = kept
@@ -111,16 +116,19 @@ pub(crate) fn record(method: &'static str, route: &str, status: StatusCode, elap
     });
 }
 
-fn look_up(method: &'static str, route: &str, status: StatusCode) -> Histogram {
+fn look_up(method: &'static str, route: &str, status: Option<StatusCode>) -> Histogram {
     install_metrics();
     let mut labels = vec![
         Label::from_static_parts("http.request.method", method),
         Label::from_static_parts("url.scheme", "http"),
         Label::new("http.route", route.to_owned()),
-        Label::new("http.response.status_code", status.as_str().to_owned()),
     ];
-    if status.is_server_error() {
-        labels.push(Label::new("error.type", status.as_str().to_owned()));
-    }
+    let code = status.map(|status| status.as_str().to_owned());
+    let error = match status {
+        None => Some("cancelled".to_owned()),
+        Some(status) => code.clone().filter(|_| status.is_server_error()),
+    };
+    labels.extend(code.map(|code| Label::new("http.response.status_code", code)));
+    labels.extend(error.map(|error| Label::new("error.type", error)));
     histogram!(REQUEST_DURATION, labels)
 }

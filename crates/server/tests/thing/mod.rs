@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use server::{Error, Json, Path, Query, Result, ResultExt, Service};
@@ -31,6 +31,7 @@ fn app(pool: db::Pool) -> Router {
         .route("/api/raise/{code}", get(raise))
         .route("/api/panic", get(panic))
         .route("/api/plain", get(plain).post(text))
+        .route("/api/headers", get(headers))
         .with_state(pool)
 }
 
@@ -132,6 +133,15 @@ async fn raise(State(pool): State<db::Pool>, Path(code): Path<String>) -> Result
 
 async fn panic() {
     panic!("canary");
+}
+
+/// The headers as a handler sees them: one pair for each.
+async fn headers(headers: HeaderMap) -> Json<Vec<(String, String)>> {
+    let pairs = headers.iter().map(|(name, value)| {
+        let value = value.to_str().unwrap_or("not text");
+        (name.to_string(), value.to_owned())
+    });
+    Json(pairs.collect())
 }
 
 /// Uses axum's own extractor, which answers in plain text.
