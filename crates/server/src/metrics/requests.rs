@@ -10,7 +10,7 @@ use axum::http::{Method, StatusCode};
 use db::HistogramSnapshot;
 use metrics::{Gauge, Histogram, Label, gauge, histogram};
 
-use crate::metrics::{ACTIVE_REQUESTS, REQUEST_DURATION, install_metrics};
+use crate::metrics::recorder::{ACTIVE_REQUESTS, REQUEST_DURATION, install_metrics};
 
 /// The methods of RFC 9110 and PATCH; clients can invent others, which are one label together.
 const METHODS: [&str; 10] = [
