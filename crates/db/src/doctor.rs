@@ -1,6 +1,6 @@
 //! The doctor: what the server allows, what this pool takes of it, and what to change.
 
-mod checks;
+pub(crate) mod checks;
 
 use std::fmt;
 use std::sync::PoisonError;
@@ -11,9 +11,10 @@ use sqlx::postgres::PgRow;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::pool::{Pool, ServerLimits};
+use crate::pool::Pool;
+use crate::server_limits::ServerLimits;
 
-pub use crate::doctor::checks::{Check, Verdict};
+use crate::doctor::checks::{Check, Verdict};
 
 /// What [`Pool::examine`] found. Printed, it is a line for each fact and each check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,9 +96,9 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
         summary,
         facts: facts(config, limit, answers),
         warnings: changes.map(|check| check.text.clone()).collect(),
-        checks: std::iter::once(checks::limit(config))
+        checks: std::iter::once(limit_is_set(config))
             .chain(at_start)
-            .chain([checks::role(config, answers)])
+            .chain([role(config, answers)])
             .collect(),
     }
 }
@@ -142,6 +143,34 @@ fn at_start(config: &Config, limit: i32, others: i32, answers: &Answers) -> [Che
             between(config, answers).unwrap_or_else(none),
         ),
     ]
+}
+
+/// Whether somebody has decided how many connections this service may take.
+fn limit_is_set(config: &Config) -> Check {
+    let settings = config.settings();
+    let set = settings
+        .iter()
+        .any(|one| one.key == "connection_limit" && one.from != "default");
+    let limit = config.connection_limit;
+    let change = (!set).then(|| {
+        format!(
+            "connection_limit is {limit} because nobody set it: write it into DATABASE_URL, so that a place has its own"
+        )
+    });
+    Check::unless(
+        "limit",
+        change,
+        format!("connection_limit is set, to {limit}"),
+    )
+}
+
+/// Whether who gets into the service gets the whole server.
+fn role(config: &Config, answers: &Answers) -> Check {
+    let role = config.username();
+    let change = answers.superuser.then(|| {
+        format!("{role} is a superuser: give the service a role that may only use its own tables")
+    });
+    Check::unless("role", change, format!("{role} is no superuser"))
 }
 
 fn facts(config: &Config, limit: i32, answers: &Answers) -> Vec<String> {

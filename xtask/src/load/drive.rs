@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Measured;
+use super::measured::Measured;
 use crate::compare::ab;
 use crate::output::Result;
 use crate::survive::client::{self, Client};

@@ -2,6 +2,7 @@
 
 mod drive;
 mod exhaust;
+mod measured;
 mod options;
 mod plot;
 mod progress;
@@ -12,10 +13,11 @@ mod service;
 
 use std::time::SystemTime;
 
+use self::measured::Measured;
 use self::options::{Options, PATH};
 use self::progress::Progress;
 use self::recommend::{Server, recommend};
-use self::sample::{Sample, Sampler};
+use self::sample::Sampler;
 use self::service::{Pool, Private};
 use crate::compare::ab;
 use crate::output::{Result, progress, say};
@@ -39,27 +41,6 @@ cargo xtask load [options]
   --help             print this
 
 It needs ab (Debian: apache2-utils), but for --rate and --exhaust. Leave the machine alone meanwhile.";
-
-/// What one load has shown. Times are in milliseconds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Measured {
-    pub(crate) limit: u32,
-    pub(crate) requests: u64,
-    pub(crate) rate: f64,
-    pub(crate) p50: f64,
-    pub(crate) p90: f64,
-    pub(crate) p99: f64,
-    pub(crate) longest: f64,
-    /// Answers other than 2xx, and none.
-    pub(crate) failed: u64,
-    /// p99 of the waits for a connection.
-    pub(crate) wait_p99: Option<f64>,
-    /// Callers who got no connection: in vain, or turned away.
-    pub(crate) refused: f64,
-    pub(crate) samples: Vec<Sample>,
-    /// Sessions that ran something on the server, by seconds.
-    pub(crate) active: Vec<(f64, f64)>,
-}
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let Some(options) = Options::read(arguments, HELP)? else {

@@ -1,6 +1,6 @@
 //! Which `connection_limit` to take, from what was measured and by the two formulas.
 
-use super::Measured;
+use super::measured::Measured;
 
 /// Throughput within this share of the best is as good as the best: runs differ by as much.
 const AS_GOOD: f64 = 0.95;

@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use super::Measured;
+use super::measured::Measured;
 use super::options::Options;
 use super::plot::{Line, escape, over_time};
+use super::sample::Sample;
 use crate::compare::machine;
 use crate::output::{Result, progress, say};
 
@@ -57,7 +58,7 @@ fn table(measured: &[Measured]) -> String {
                      |---|---|---|---|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     for one in measured {
-        let most = |of: fn(&super::Sample) -> f64| one.samples.iter().map(of).fold(0.0, f64::max);
+        let most = |of: fn(&Sample) -> f64| one.samples.iter().map(of).fold(0.0, f64::max);
         let active = one.active.iter().map(|(_, count)| *count);
         let active = match one.active.is_empty() {
             true => "not asked".to_owned(),
@@ -86,7 +87,7 @@ fn table(measured: &[Measured]) -> String {
 
 /// The plots of one limit.
 fn plots(one: &Measured) -> String {
-    let line = |name, class, of: fn(&super::Sample) -> f64| Line {
+    let line = |name, class, of: fn(&Sample) -> f64| Line {
         name,
         class,
         points: one
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_report_has_a_row_and_plots_for_each_limit() {
-        let sample = |at: f64| super::super::Sample {
+        let sample = |at: f64| Sample {
             at,
             in_use: 2.0,
             waiting: 98.0,

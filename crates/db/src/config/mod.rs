@@ -3,7 +3,7 @@
 mod connection;
 mod environment;
 mod parameters;
-mod settings;
+pub(crate) mod settings;
 mod url;
 
 use std::fmt;
@@ -19,7 +19,6 @@ use crate::config::parameters::THROUGH_PGBOUNCER;
 use crate::config::url::{Parameters, check_text};
 
 pub use crate::config::parameters::{ConfigError, PARAMETERS};
-pub use crate::config::settings::Setting;
 
 /// Everything the pool can be told. [`Config::parse`] reads it from a URL; the fields may be changed afterwards.
 ///
@@ -117,7 +116,7 @@ impl Config {
         }
         let mut config = Self::new(server(&url)?);
         let mut given = Parameters::of(&url)?;
-        config.given = settings::shown(given.iter());
+        config.given = given.shown();
         given.boolean("pgbouncer", &mut config.pgbouncer)?;
         config.read_limits(&mut given)?;
         config.read_durations(&mut given)?;

@@ -4,17 +4,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::config::parameters::PARAMETERS;
-use crate::diagnosis::seconds;
-
-/// These are shown as they were given; of the others that are no number it is only shown that they are set.
-const SHOWN: [&str; 6] = [
-    "statement_cache_size",
-    "schema",
-    "application_name",
-    "sslmode",
-    "sslaccept",
-    "host",
-];
+use crate::duration::seconds;
 
 /// One setting of the pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,19 +84,4 @@ impl Config {
             _ => return None,
         })
     }
-}
-
-/// What is kept of the parameters as they were given.
-pub(crate) fn shown<'a>(
-    given: impl Iterator<Item = (&'a String, &'a String)>,
-) -> Vec<(String, String)> {
-    given
-        .map(|(key, value)| {
-            let text = match SHOWN.contains(&key.as_str()) {
-                true => value.clone(),
-                false => "set".to_owned(),
-            };
-            (key.clone(), text)
-        })
-        .collect()
 }

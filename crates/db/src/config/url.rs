@@ -8,6 +8,16 @@ use ::url::Url;
 
 use crate::config::parameters::{ConfigError, PARAMETERS, TOLERATED};
 
+/// These are shown as they were given; of the others that are no number it is only shown that they are set.
+const SHOWN: [&str; 6] = [
+    "statement_cache_size",
+    "schema",
+    "application_name",
+    "sslmode",
+    "sslaccept",
+    "host",
+];
+
 /// Rejects what would be read as a URL, but not the one that was meant: a part of the password would become the host,
 /// the database or a parameter, and be printed as such.
 pub(crate) fn check_text(url: &str) -> Result<(), ConfigError> {
@@ -56,8 +66,16 @@ impl Parameters {
         Ok(Self(given))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.0.iter()
+    /// The parameters as they were given, without what may be a secret.
+    pub(crate) fn shown(&self) -> Vec<(String, String)> {
+        let shown = |(key, value): (&String, &String)| {
+            let text = match SHOWN.contains(&key.as_str()) {
+                true => value.clone(),
+                false => "set".to_owned(),
+            };
+            (key.clone(), text)
+        };
+        self.0.iter().map(shown).collect()
     }
 
     /// Whatever was not read is a parameter listed as known but not handled: a mistake of this crate, not the user's.

@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-use crate::config::Config;
-use crate::doctor::Answers;
-
 /// What came of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -75,32 +72,4 @@ impl fmt::Display for Check {
         } = self;
         write!(f, "{:<11}  {name}: {text}", verdict.as_str())
     }
-}
-
-/// Whether somebody has decided how many connections this service may take.
-pub(super) fn limit(config: &Config) -> Check {
-    let settings = config.settings();
-    let set = settings
-        .iter()
-        .any(|one| one.key == "connection_limit" && one.from != "default");
-    let limit = config.connection_limit;
-    let change = (!set).then(|| {
-        format!(
-            "connection_limit is {limit} because nobody set it: write it into DATABASE_URL, so that a place has its own"
-        )
-    });
-    Check::unless(
-        "limit",
-        change,
-        format!("connection_limit is set, to {limit}"),
-    )
-}
-
-/// Whether who gets into the service gets the whole server.
-pub(super) fn role(config: &Config, answers: &Answers) -> Check {
-    let role = config.username();
-    let change = answers.superuser.then(|| {
-        format!("{role} is a superuser: give the service a role that may only use its own tables")
-    });
-    Check::unless("role", change, format!("{role} is no superuser"))
 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::diagnosis::{PoolState, seconds};
+use crate::diagnosis::PoolState;
+use crate::duration::seconds;
 use crate::pool::state::Shared;
 
 /// While the pool stays full, that is said again so often.

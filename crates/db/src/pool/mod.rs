@@ -32,11 +32,11 @@ use crate::config::{Config, ConfigError};
 use crate::diagnosis::Diagnosis;
 use crate::error::Error;
 use crate::metrics::{Stats, Times};
+use crate::server_limits::ServerLimits;
 
 pub use crate::pool::close::Closed;
 pub use crate::pool::holder::Held;
 pub use crate::pool::lease::Lease;
-pub use crate::pool::state::ServerLimits;
 
 pub(crate) use crate::pool::acquire::acquire;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};

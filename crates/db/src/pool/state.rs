@@ -17,6 +17,7 @@ use crate::diagnosis::View;
 use crate::metrics::{Metrics, Stats};
 use crate::pool::holder::{Caller, Held, Holder, Origin};
 use crate::pool::permits::{Pace, Permits};
+use crate::server_limits::ServerLimits;
 use crate::work::{Turn, Work};
 
 #[cfg(test)]
@@ -142,25 +143,6 @@ impl Shared {
             ..Stats::default()
         })
     }
-}
-
-/// What the server allows and what is taken of it, as [`Pool::examine`](crate::Pool::examine) found it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServerLimits {
-    /// PostgreSQL's version.
-    pub version: String,
-    /// `max_connections`.
-    pub max_connections: u32,
-    /// How many of these the pool's role may have, all instances together: without those reserved for superusers, and no
-    /// more than the role's or the database's own limit.
-    pub usable: u32,
-    /// Four fifths of that: the rest is for deployments and for psql.
-    pub budget: u32,
-    /// Sessions of clients that were open, but for the pool's own.
-    pub others: u32,
-    /// How many connections more the pool may take, with the others as they were.
-    pub room: u32,
 }
 
 /// An open connection.
