@@ -104,16 +104,6 @@ async fn an_id_comes_back_and_stands_in_every_line_of_its_request() {
 }
 
 #[tokio::test]
-async fn the_cause_of_a_failure_has_its_id_also_where_only_warnings_are_logged() {
-    let (log, _guard) = Log::start("warn");
-    let server = start().await;
-    let given = [("x-request-id", "given-3")];
-    server.request("GET", "/api/raise/XX000", &given, "").await;
-    let lines = log.lines("/api/raise/XX000: 500");
-    assert!(lines[0].contains("given-3"), "{lines:?}");
-}
-
-#[tokio::test]
 async fn what_is_refused_before_it_is_a_request_has_an_id_too() {
     let server = start().await;
     let mut client = TcpStream::connect(server.address()).await.unwrap();
@@ -219,15 +209,6 @@ async fn no_request_is_lost_from_the_log() {
     for line in &summed {
         assert_eq!(number(line, "ok"), number(line, "requests"), "{line}");
     }
-}
-
-#[tokio::test]
-async fn probes_have_lines_for_who_asks_for_them() {
-    let (log, _guard) = Log::start("server::request=debug");
-    let server = start().await;
-    server.get("/livez").await;
-    let lines = log.lines("GET /livez 200 in ");
-    assert!(lines[0].contains("DEBUG"), "{lines:?}");
 }
 
 #[tokio::test]

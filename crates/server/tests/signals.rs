@@ -99,10 +99,8 @@ impl Clock {
         )
         .unwrap();
         let deadline = Instant::now() + DEADLINE;
-        while !self
-            .metrics()
-            .contains("http_server_active_requests{http_request_method=\"GET\"} 2")
-        {
+        let two = "http_server_active_requests{http_request_method=\"GET\",url_scheme=\"http\"} 2";
+        while !self.metrics().contains(two) {
             assert!(Instant::now() < deadline);
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -13,6 +13,9 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The flags that are defined: sampled, and random. Others are not passed on.
 const FLAGS: u8 = 3;
 
+/// The target of the span with a request's id. Whatever is logged, it stays: a line without it does not say whose it is.
+pub(crate) const SPAN: &str = "server::request_id";
+
 /// The longest id that is taken from a client.
 const LONGEST_ID: usize = 128;
 
@@ -40,12 +43,11 @@ impl Identity {
             headers.remove(TRACESTATE);
         }
         let text = id.to_str().unwrap_or_default();
-        // As important as an error, or the lines of errors would be without it where only they are logged.
         let span = match &trace {
-            Some(trace) => {
-                tracing::error_span!("request", request_id = text, trace_id = trace.id.as_str())
+            Some(Trace { id, .. }) => {
+                tracing::error_span!(target: SPAN, "request", request_id = text, trace_id = id.as_str())
             }
-            None => tracing::error_span!("request", request_id = text),
+            None => tracing::error_span!(target: SPAN, "request", request_id = text),
         };
         Self { id, span }
     }

@@ -35,6 +35,20 @@ impl Line<'_> {
         self.status.as_ref().map_or("cancelled", StatusCode::as_str)
     }
 
+    /// Logs what an operator asked, for whoever wants to see that.
+    fn write_quietly(&self) {
+        let Line { method, path, .. } = *self;
+        let (status, total_ms) = (self.outcome(), milliseconds(self.total));
+        tracing::debug!(
+            target: "server::request",
+            method,
+            path,
+            status,
+            total_ms,
+            "{method} {path} {status} in {total_ms} ms"
+        );
+    }
+
     /// The value of `Server-Timing`, in milliseconds.
     pub(crate) fn server_timing(&self) -> String {
         let [pool, database, total] =
@@ -70,9 +84,7 @@ impl Lines {
     /// Logs a request, or counts it for the line of this second.
     pub(crate) fn log(&self, line: &Line<'_>) {
         if !line.is_work {
-            let (outcome, total_ms) = (line.outcome(), milliseconds(line.total));
-            let Line { method, path, .. } = *line;
-            tracing::debug!(target: "server::request", "{method} {path} {outcome} in {total_ms} ms");
+            line.write_quietly();
         } else if tracing::enabled!(target: "server::request", tracing::Level::INFO) {
             if self.written.load(Relaxed) < LINES && self.written.fetch_add(1, Relaxed) < LINES {
                 self.write(line);

@@ -4,7 +4,7 @@ pub(crate) mod accept;
 mod activity;
 mod connection;
 pub(crate) mod extract;
-mod identity;
+pub(crate) mod identity;
 pub(crate) mod lines;
 pub(crate) mod listener;
 pub(crate) mod middleware;

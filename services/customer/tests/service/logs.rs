@@ -49,3 +49,26 @@ async fn the_line_of_a_failure_says_its_cause_once() {
         }
     }
 }
+
+#[tokio::test]
+async fn whatever_is_logged_of_a_request_has_its_id() {
+    let url = local_postgres::database();
+    let given = [("x-request-id", "given-1")];
+    for (filter, line) in [
+        ("warn", "GET /api/customers: 500"),
+        ("server=error", "GET /api/customers: 500"),
+        ("db::query=debug", "from customer"),
+    ] {
+        let mut process = Process::start(&url, &[("RUST_LOG", filter)]);
+        process.until("/readyz", 200).await;
+        if !filter.starts_with("db") {
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            let drop = "drop table if exists customer cascade";
+            sqlx::raw_sql(drop).execute(&mut connection).await.unwrap();
+        }
+        let answer = request(process.address, "GET", "/api/customers", &given, b"").await;
+        assert_eq!(answer.unwrap().header("x-request-id"), Some("given-1"));
+        let logged = process.logged(&[line]).await;
+        assert!(logged[0].contains("given-1"), "{filter}: {logged:?}");
+    }
+}
