@@ -9,7 +9,7 @@ use crate::rejection::{ID, start};
 async fn paths_that_lead_nowhere() {
     let server = start().await;
     for (path, status) in [
-        ("/", 404),
+        ("/apis", 404),
         ("/api", 404),
         ("/api/", 404),
         ("/api/customers/", 404),
