@@ -125,6 +125,7 @@ async fn text_and_json_say_the_same() {
         "/api/things/8",
         "/nowhere/1",
         "/nowhere/2",
+        "/",
         "/api/panic",
         "/api/raise/XX000",
     ] {
@@ -282,6 +283,7 @@ fn counts_requests_by_route(numbers: &BTreeMap<String, f64>) {
         ("", "GET", "200", "/api/count", 2.0),
         ("", "GET", "404", "/api/things/{id}", 2.0),
         ("", "GET", "404", "unmatched", 2.0),
+        ("", "GET", "200", "/", 1.0),
         ("", "_OTHER", "405", "/api/count", 1.0),
         ("500", "GET", "500", "/api/panic", 1.0),
         ("500", "GET", "500", "/api/raise/{code}", 1.0),

@@ -266,7 +266,7 @@ impl Exchange {
             method: self.active.method(),
             path,
             // Paths that no route knows are one series together: a scanner must not make thousands.
-            route: route.unwrap_or("unmatched"),
+            route: route.unwrap_or(if path == "/" { "/" } else { "unmatched" }),
             is_work: !requests::is_for_operators(route, path),
             status,
             total: self.started.elapsed(),
