@@ -4,8 +4,9 @@
 
 mod thing;
 
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use server::Settings;
@@ -13,35 +14,40 @@ use server::testing::{Server, read_response};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-/// What this thread logs while the guard lives.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What this thread logs, which is what its test and its service do. One subscriber writes for all: `tracing` can leave out a
+/// place in the code that one test meets first while another makes a subscriber.
+struct Log;
 
 impl Log {
-    fn start(filter: &str) -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
+    fn start() -> Self {
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_env_filter("info,db::query=debug")
+                .with_ansi(false)
+                .with_writer(|| Self)
+                .init();
+        });
+        Self
     }
 
     /// The lines that have this text.
     fn lines(&self, text: &str) -> Vec<String> {
-        let log = self.0.lock().unwrap();
-        let log = String::from_utf8_lossy(&log);
-        let lines = log.lines().filter(|line| line.contains(text));
-        lines.map(str::to_owned).collect()
+        LOG.with_borrow(|log| {
+            let log = String::from_utf8_lossy(log);
+            let lines = log.lines().filter(|line| line.contains(text));
+            lines.map(str::to_owned).collect()
+        })
     }
 }
 
-impl io::Write for Log {
+impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
+        LOG.with_borrow_mut(|log| Write::write(log, bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -50,15 +56,12 @@ impl io::Write for Log {
 }
 
 async fn start() -> Server {
-    let server = Server::start(thing::THING, &local_postgres::database()).await;
-    // Another test that met a place in the code for the first time while this one's log was made may have left it out.
-    tracing::callsite::rebuild_interest_cache();
-    server
+    Server::start(thing::THING, &local_postgres::database()).await
 }
 
 #[tokio::test]
 async fn an_id_comes_back_and_stands_in_every_line_of_its_request() {
-    let (log, _guard) = Log::start("info,db::query=debug");
+    let log = Log::start();
     let server = start().await;
     let given = [("x-request-id", "given-1")];
     let answer = server.request("GET", "/api/count", &given, "").await;
@@ -166,7 +169,7 @@ async fn a_handler_finds_one_id_and_one_trace_to_pass_on() {
 
 #[tokio::test]
 async fn a_request_whose_client_went_away_has_its_line() {
-    let (log, _guard) = Log::start("info");
+    let log = Log::start();
     let server = start().await;
     let mut client = TcpStream::connect(server.address()).await.unwrap();
     let head = b"GET /api/slow?ms=60000 HTTP/1.1\r\nhost: test\r\nx-request-id: gone\r\n\r\n";
@@ -188,7 +191,7 @@ async fn until(condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn no_request_is_lost_from_the_log() {
-    let (log, _guard) = Log::start("info");
+    let log = Log::start();
     let server = start().await;
     let mut sent = 0;
     // Then a second has just ended.
@@ -216,7 +219,7 @@ async fn no_request_is_lost_from_the_log() {
 
 #[tokio::test]
 async fn a_trace_stands_in_the_log() {
-    let (log, _guard) = Log::start("info");
+    let log = Log::start();
     let server = start().await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
@@ -229,7 +232,7 @@ async fn a_trace_stands_in_the_log() {
 
 #[tokio::test]
 async fn above_fifty_a_second_requests_share_a_line_and_probes_have_none() {
-    let (log, _guard) = Log::start("info");
+    let log = Log::start();
     let server = start().await;
     for path in [
         "/livez",
