@@ -174,6 +174,7 @@ async fn text_and_json_say_the_same() {
     indents_for_people(&server).await;
     speaks_prisma(&server).await;
     rejects_what_it_does_not_understand(&server).await;
+    does_not_grow_under_a_scanner(&server).await;
 }
 
 /// The best of some: others use the machine too. Optimized it takes a tenth of this.
@@ -391,4 +392,24 @@ fn describes_everything(text: &str, json: &Value) {
             "{metrics:?}"
         );
     }
+}
+
+/// Paths, methods and ids that nobody knows make no series: they are counted together.
+async fn does_not_grow_under_a_scanner(server: &Server) {
+    let series = async || {
+        let text = server.get("/metrics").await.body;
+        text.lines().filter(|line| !line.starts_with('#')).count()
+    };
+    server.get("/scan").await;
+    server.request("SCAN", "/scan", &[], "").await;
+    server.get("/api/things/1").await;
+    series().await;
+    let before = series().await;
+    for number in 0..500 {
+        server.get(&format!("/scan/{number}")).await;
+        server.get(&format!("/api/things/{number}")).await;
+        let method = format!("SCAN{number}");
+        server.request(&method, "/scan", &[], "").await;
+    }
+    assert_eq!(series().await, before);
 }

@@ -9,7 +9,7 @@ use crate::book::Book;
 async fn paths_that_lead_nowhere() {
     let book = Book::open().await;
     for (tail, status) in [
-        ("/apis", 404),
+        ("/", 404),
         ("/1/2", 404),
         ("/1/cancel/", 404),
         ("/cancel", 400),
