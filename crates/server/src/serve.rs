@@ -136,7 +136,7 @@ fn app(
         pool_page: settings.pool_page,
     };
     let other = async move |method: Method, uri: Uri, headers: HeaderMap| match uri.path() {
-        "/" if method.is_safe() => live_page::start(site, &headers),
+        "/" if matches!(method, Method::GET | Method::HEAD) => live_page::start(site, &headers),
         _ => Error::NotFound.into_response(),
     };
     let page = match site.pool_page {

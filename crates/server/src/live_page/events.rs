@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
+use axum::http::HeaderName;
 use axum::response::sse::{Event, Sse};
 use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
@@ -72,19 +73,27 @@ impl Events {
 /// The stream of one visitor. It ends when the service stops, so that no open page holds that up.
 pub(super) async fn follow(
     State(events): State<Arc<Events>>,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+) -> (
+    [(HeaderName, &'static str); 1],
+    Sse<impl Stream<Item = Result<Event, Infallible>>>,
+) {
     let mut ticks = events.history.follow();
     ticks.mark_changed();
     let first = Event::default().event("first").data(events.first());
     let first = first.retry(std::time::Duration::from_secs(1));
-    Sse::new(stream::unfold(
+    let events = Sse::new(stream::unfold(
         (events, ticks, Some(first)),
         async |(events, mut ticks, first)| {
             let number = number(&mut ticks, first.is_some()).await?;
             let event = first.unwrap_or_else(|| Event::default().data(events.next(number)));
             Some((Ok(event), (events, ticks, None)))
         },
-    ))
+    ));
+    // nginx would keep the events back until it has a buffer of them.
+    (
+        [(HeaderName::from_static("x-accel-buffering"), "no")],
+        events,
+    )
 }
 
 /// The number of the newest sample, once there is another one; nothing once there will be no more.

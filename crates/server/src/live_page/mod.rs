@@ -75,9 +75,15 @@ pub(crate) fn start(site: Site, headers: &HeaderMap) -> Response {
     let links: String = links
         .map(|(path, meaning)| format!("      <li><a href=\"{path}\">{path}</a> {meaning}</li>\n"))
         .collect();
+    // The style is the live page's.
+    let style = match site.pool_page {
+        true => "<link rel=\"stylesheet\" href=\"/pool/page.css\">",
+        false => "",
+    };
     html(
         include_str!("start.html")
             .replace("{name}", site.name)
+            .replace("{style}", style)
             .replace("{links}", &links),
     )
 }

@@ -8,6 +8,7 @@ let samples = []; // the last ten minutes, oldest first
 let charts = [];
 let paused = false;
 let heard = 0; // when the last event came
+let source; // of the events
 
 const CHARTS = [
   {
@@ -187,7 +188,7 @@ function say(text, kind) {
 }
 
 function follow() {
-  const source = new EventSource("/pool/events");
+  source = new EventSource("/pool/events");
   const came = (event) => {
     heard = Date.now();
     if (!paused) say("live", "live");
@@ -197,13 +198,15 @@ function follow() {
     const first = came(event);
     ({ columns, samples } = first);
     rows("settings", first.settings, [0, 1]);
+    if (paused) return;
     build();
     draw();
     show(first);
   });
   source.onmessage = (event) => {
     const next = came(event);
-    if (next.sample) samples.push(next.sample);
+    const newest = samples[samples.length - 1]?.[0] ?? 0;
+    if (next.sample && next.sample[0] > newest) samples.push(next.sample);
     while (samples.length > WINDOW) samples.shift();
     if (paused) return;
     draw();
@@ -216,9 +219,13 @@ function follow() {
   };
 }
 
-// A connection can die without a word: after five seconds of silence that is said.
+// A connection can die without a word, which a browser does not notice: after five seconds of silence another one is made.
 setInterval(() => {
-  if (heard && Date.now() - heard > 5000 && !paused) say("connection lost, trying again", "lost");
+  if (!heard || Date.now() - heard < 5000 || source.readyState !== EventSource.OPEN) return;
+  say("connection lost, trying again", "lost");
+  heard = Date.now();
+  source.close();
+  follow();
 }, 1000);
 
 $("pause").addEventListener("click", () => {
@@ -226,7 +233,7 @@ $("pause").addEventListener("click", () => {
   $("pause").setAttribute("aria-pressed", paused);
   $("pause").textContent = paused ? "Continue" : "Pause";
   say(paused ? "paused" : "live", paused ? "" : "live");
-  if (!paused) draw();
+  if (!paused) build();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.length && build());
 new ResizeObserver(() => {

@@ -116,7 +116,7 @@ fn the_doctor_goes_through_the_checklist() {
     let (code, text) = run(&url, &[], &[]);
     assert_eq!(code, Some(1), "{text}");
     for part in [
-        "customer: PostgreSQL ",
+        ": PostgreSQL ",
         "  change       limit: connection_limit is 10 because nobody set it",
         "  ok           max_connections: 10 here and ",
         "  change       role: postgres is a superuser",
