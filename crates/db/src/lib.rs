@@ -38,6 +38,8 @@ mod queue_error;
 mod savepoint;
 mod server_limits;
 mod session_effect;
+mod spans;
+mod sql_text;
 mod statement;
 mod transaction;
 mod usage;

@@ -239,7 +239,8 @@ impl Metrics {
     }
 }
 
-const SYSTEM: &str = "postgresql";
+/// What OpenTelemetry calls this kind of database.
+pub(crate) const SYSTEM: &str = "postgresql";
 // The labelled histograms have the same names as those of the table.
 const WAIT_TIME: &str = "db.client.connection.wait_time";
 const USE_TIME: &str = "db.client.connection.use_time";

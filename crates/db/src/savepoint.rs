@@ -11,20 +11,28 @@ use tokio::time::timeout;
 use crate::error::Error;
 use crate::pool::{InTransaction, Lease, roll_back_to};
 use crate::session_effect::SessionEffect;
+use crate::spans;
 
-/// Sends one of the transaction's own statements, which leave no mark of their own on the session.
+/// Sends one of the transaction's own statements, which leave no mark of their own on the session. `text` is what traces say
+/// of it.
 pub(crate) async fn control(
     lease: &mut Lease,
+    text: &str,
     send: impl AsyncFnOnce(&mut PgConnection) -> Result<(), sqlx::Error>,
 ) -> Result<(), Error> {
     const NOTHING: SqlStr = SqlStr::from_static("");
     let after = lease.started(&NOTHING, SessionEffect::None);
     let pool = lease.pool();
     let limit = pool.config.socket_timeout.unwrap_or(Duration::MAX);
+    let span = spans::statement(&pool.config, text);
     let Ok(result) = timeout(limit, send(lease.connection())).await else {
         lease.overdue = true;
+        spans::failed(&span, "timeout");
         return Err(Error::StatementTimeout(limit));
     };
+    if let Err(error) = &result {
+        spans::failed_by(&span, error);
+    }
     lease.ended(after, result.as_ref().copied());
     result.map_err(Error::from)
 }
@@ -56,7 +64,7 @@ impl<'t> Savepoint<'t> {
     pub(crate) async fn start(lease: &'t mut Lease) -> Result<Self, Error> {
         lease.verify_depth()?;
         let before = lease.transaction.clone().unwrap_or_default();
-        control(lease, async |connection| {
+        control(lease, "savepoint", async |connection| {
             PgTransactionManager::begin(connection, None).await
         })
         .await?;
@@ -86,7 +94,7 @@ impl<'t> Savepoint<'t> {
     pub async fn commit(mut self) -> Result<(), Error> {
         self.lease.verify_depth()?;
         let depth = self.before.depth;
-        control(self.lease, async |connection| {
+        control(self.lease, "release savepoint", async |connection| {
             commit_to(connection, depth).await
         })
         .await?;
@@ -103,7 +111,7 @@ impl<'t> Savepoint<'t> {
     /// When the connection breaks; then the server rolls back everything.
     pub async fn rollback(mut self) -> Result<(), Error> {
         let depth = self.before.depth;
-        control(self.lease, async |connection| {
+        control(self.lease, "rollback to savepoint", async |connection| {
             roll_back_to(connection, depth).await
         })
         .await?;

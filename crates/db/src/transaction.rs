@@ -69,7 +69,7 @@ impl Transaction {
     async fn start(mut lease: Lease, options: TransactionOptions) -> Result<Self, Error> {
         lease.enter_transaction(options.read_only);
         let begin = SqlStr::from_static(options.begin());
-        control(&mut lease, async |connection| {
+        control(&mut lease, options.begin(), async |connection| {
             PgTransactionManager::begin(connection, Some(begin)).await
         })
         .await?;
@@ -112,7 +112,7 @@ impl Transaction {
         if self.lease.is_transaction_doubtful() {
             // A rollback to a savepoint may have saved the transaction: only the server knows. It accepts a savepoint
             // in a transaction that can still commit, and nowhere else.
-            let asked = control(&mut self.lease, async |connection| {
+            let asked = control(&mut self.lease, "savepoint", async |connection| {
                 connection.execute("savepoint still_open").await.map(drop)
             });
             if asked.await.is_err() {
@@ -123,7 +123,7 @@ impl Transaction {
             }
         }
         let commit = async |connection: &mut PgConnection| commit_to(connection, 0).await;
-        match control(&mut self.lease, commit).await {
+        match control(&mut self.lease, "commit", commit).await {
             Ok(()) => {
                 self.lease.leave_transaction();
                 Ok(())
@@ -140,7 +140,7 @@ impl Transaction {
     /// When the connection breaks; then the server rolls back by itself.
     pub async fn rollback(mut self) -> Result<(), Error> {
         let known = self.lease.verify_depth().is_ok();
-        control(&mut self.lease, async |connection| {
+        control(&mut self.lease, "rollback", async |connection| {
             roll_back_to(connection, 0).await
         })
         .await?;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use crate::work;
 
 tokio::task_local! {
@@ -53,8 +55,8 @@ pub fn with_usage<F: Future>(usage: Arc<Usage>, future: F) -> impl Future<Output
     USAGE.scope(usage, future)
 }
 
-/// Carries the caller's [`Work`](crate::Work) and [`Usage`] into a task that is spawned. Its deadline stays behind: what
-/// outlives a request is not bound by it.
+/// Carries the caller's [`Work`](crate::Work), [`Usage`] and `tracing` span into a task that is spawned. Its deadline stays
+/// behind: what outlives a request is not bound by it.
 ///
 /// ```no_run
 /// # async fn example(pool: db::Pool) {
@@ -65,14 +67,15 @@ pub fn with_usage<F: Future>(usage: Arc<Usage>, future: F) -> impl Future<Output
 /// ```
 pub fn carry<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let (work, usage) = (work::current(), current());
-    async move {
+    let carried = async move {
         match (work, usage) {
             (Some(work), Some(usage)) => work::with_work(work, with_usage(usage, future)).await,
             (Some(work), None) => work::with_work(work, future).await,
             (None, Some(usage)) => with_usage(usage, future).await,
             (None, None) => future.await,
         }
-    }
+    };
+    carried.in_current_span()
 }
 
 fn current() -> Option<Arc<Usage>> {

@@ -262,10 +262,24 @@ impl Config {
     /// `host:port`, or the socket's folder.
     #[must_use]
     pub fn address(&self) -> String {
-        match self.endpoint.get_socket() {
-            Some(folder) => folder.display().to_string(),
-            None => format!("{}:{}", self.endpoint.get_host(), self.endpoint.get_port()),
+        match self.server() {
+            (folder, None) => folder,
+            (host, Some(port)) => format!("{host}:{port}"),
         }
+    }
+
+    /// The host and the port, or the socket's folder and none.
+    pub(crate) fn server(&self) -> (String, Option<u16>) {
+        let endpoint = &self.endpoint;
+        match endpoint.get_socket() {
+            Some(folder) => (folder.display().to_string(), None),
+            None => (endpoint.get_host().to_owned(), Some(endpoint.get_port())),
+        }
+    }
+
+    /// What numbers and spans call the pool.
+    pub(crate) fn pool_name(&self) -> String {
+        format!("{}/{}", self.address(), self.database())
     }
 
     /// The database's name.

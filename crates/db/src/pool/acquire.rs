@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::TryAcquireError;
 use tokio::time::timeout;
+use tracing::{Instrument as _, Span};
 
 use crate::connect_error::ConnectError;
 use crate::error::Error;
@@ -14,19 +15,27 @@ use crate::pool::lease::Lease;
 use crate::pool::queue::{queue, take_turn, until_deadline};
 use crate::pool::state::{Nested, Permit, Shared, State, Taken};
 use crate::pool::{connect, janitor};
-use crate::{usage, work};
+use crate::{spans, usage, work};
 
 /// A connection is trusted for so long after its last use; after that it has to answer first.
 const TRUSTED: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_millis(250);
 
 pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease, Error> {
-    let explicit = matches!(origin, Origin::Code(_));
     let work = work::current();
     let caller = Caller { origin, work };
-    let asked = Instant::now();
-    let mut wait = Wait::new(asked);
-    let (mut permit, queued) = permit_and_turn(pool, &caller, asked).await?;
+    let mut wait = Wait::new();
+    let lease = lease(pool, caller, &mut wait).await;
+    if let Err(error) = &lease {
+        wait.failed(error);
+    }
+    lease
+}
+
+async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Lease, Error> {
+    let explicit = matches!(caller.origin, Origin::Code(_));
+    let asked = wait.asked;
+    let (mut permit, queued) = permit_and_turn(pool, &caller, wait).await?;
     if queued.is_some() {
         // The pool is busy: what has come meanwhile for other tasks of this thread goes before another statement is sent.
         // Otherwise the slowest of a hundred callers take a sixth longer.
@@ -38,7 +47,10 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
         let direct = taken.is_some() && queued.is_none();
         let taken = match taken {
             Some(taken) => taken,
-            None => until_deadline(pool, asked, wait_for_connection(pool, &caller)).await?,
+            None => {
+                let waiting = wait_for_connection(pool, &caller).instrument(wait.span(pool));
+                until_deadline(pool, asked, waiting).await?
+            }
         };
         permit.holding.holder = Some(taken.holder);
         // Whoever waited in the queue has been told before.
@@ -50,7 +62,10 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
         let mut lease = Lease::new(permit, taken.connection, explicit);
         let answer = match trusted {
             true => Ok(()),
-            false => until_deadline(pool, asked, lease.ping(PING_TIMEOUT)).await,
+            false => {
+                wait.span(pool);
+                until_deadline(pool, asked, lease.ping(PING_TIMEOUT)).await
+            }
         };
         match answer {
             Ok(()) => {
@@ -69,32 +84,64 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
 }
 
 /// A caller's wait for a connection, counted as its task's however it ends.
-struct Wait(Option<Instant>);
+struct Wait {
+    asked: Instant,
+    over: bool,
+    /// None as long as nothing had to be waited for.
+    span: Span,
+}
 
 impl Wait {
-    fn new(since: Instant) -> Self {
-        Self(Some(since))
+    fn new() -> Self {
+        Self {
+            asked: Instant::now(),
+            over: false,
+            span: Span::none(),
+        }
+    }
+
+    /// The span of the wait, which begins now if it has not begun.
+    fn span(&mut self, pool: &Shared) -> Span {
+        if self.span.is_none() {
+            self.span = spans::wait(&pool.config);
+        }
+        self.span.clone()
     }
 
     /// There was none: the clock need not be asked.
     fn none(&mut self) -> Duration {
-        self.0 = None;
+        self.over = true;
         Duration::ZERO
     }
 
     fn end(&mut self) -> Duration {
-        let time = self
-            .0
-            .take()
-            .map_or(Duration::ZERO, |since| since.elapsed());
+        self.over = true;
+        let time = self.asked.elapsed();
         usage::waited(time);
         time
+    }
+
+    fn failed(&mut self, error: &Error) {
+        self.end();
+        spans::failed(
+            &self.span,
+            match error {
+                Error::PoolTimeout(_) => "timeout",
+                Error::Overloaded { .. } => "overloaded",
+                Error::Connect(_) => "connect",
+                Error::Closed => "closed",
+                _ => "_OTHER",
+            },
+        );
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.end();
+        if !self.over {
+            self.end();
+            spans::failed(&self.span, "cancelled");
+        }
     }
 }
 
@@ -103,14 +150,15 @@ impl Drop for Wait {
 async fn permit_and_turn(
     pool: &Arc<Shared>,
     caller: &Caller,
-    asked: Instant,
+    wait: &mut Wait,
 ) -> Result<(Permit, Option<Instant>), Error> {
+    let asked = wait.asked;
     let Some(work) = &caller.work else {
-        let queued = take_permit(pool, caller, asked).await?;
+        let queued = take_permit(pool, caller, asked, wait).await?;
         return Ok((Permit::new(pool.clone()), queued));
     };
     if !work.is_slow() {
-        let queued = take_permit(pool, caller, asked).await?;
+        let queued = take_permit(pool, caller, asked, wait).await?;
         let mut permit = Permit::new(pool.clone());
         let permits = &pool.permits;
         permit.turn = work.try_start(&permits.askers, permits.limit.load(Relaxed));
@@ -121,12 +169,13 @@ async fn permit_and_turn(
     }
     // Who holds a connection would keep it while waiting for a turn that it may itself hold up.
     if pool.state().holds_one() {
-        let queued = take_permit(pool, caller, asked).await?;
+        let queued = take_permit(pool, caller, asked, wait).await?;
         return Ok((Permit::new(pool.clone()), queued));
     }
+    wait.span(pool);
     let turn = take_turn(pool, work, asked).await?;
     let since = Instant::now();
-    let queued = take_permit(pool, caller, since).await?;
+    let queued = take_permit(pool, caller, since, wait).await?;
     let mut permit = Permit::new(pool.clone());
     permit.turn = Some(turn);
     // The wait for the turn is no use of the connection.
@@ -138,6 +187,7 @@ async fn take_permit(
     pool: &Shared,
     caller: &Caller,
     asked: Instant,
+    wait: &mut Wait,
 ) -> Result<Option<Instant>, Error> {
     match pool.permits.semaphore.try_acquire() {
         Ok(permit) => {
@@ -151,6 +201,7 @@ async fn take_permit(
         Err(TryAcquireError::Closed) => return Err(Error::Closed),
         Err(TryAcquireError::NoPermits) => {}
     }
+    wait.span(pool);
     // Before the wait, which may never end: holders that wait for each other are what this is about.
     let nested = pool.state().nested();
     if let Some(nested) = nested {

@@ -11,12 +11,14 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection, Row};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::Span;
 
 use crate::config::Config;
 use crate::connect_error::ConnectError;
 use crate::error::Error;
 use crate::pool::closing::close_idle;
 use crate::pool::state::{Connection, Failures, Shared};
+use crate::spans;
 
 /// The first pause between two attempts, and the longest: at first for a restart, after [`EARLY`] for a longer outage.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
@@ -50,16 +52,27 @@ pub(crate) async fn open(
 /// result says whether there is one.
 pub(crate) fn spawn(pool: &Arc<Shared>) -> JoinHandle<bool> {
     let connecting = Connecting::counted(pool.clone());
+    // Part of the caller's wait, though it is another task's work.
+    let span = spans::connect(&pool.config);
     tokio::spawn(async move {
-        let connected = connect(&connecting.pool, connecting.pool.config.connect_timeout).await;
+        let limit = connecting.pool.config.connect_timeout;
+        let connected = connect(&connecting.pool, limit, span).await;
         connecting.ended(connected)
     })
 }
 
 /// The handshake and the first question together within `limit`.
-async fn connect(pool: &Shared, limit: Option<Duration>) -> Result<Connection, ConnectError> {
+async fn connect(
+    pool: &Shared,
+    limit: Option<Duration>,
+    span: Span,
+) -> Result<Connection, ConnectError> {
     let connected = timeout(limit.unwrap_or(Duration::MAX), connect_now(pool)).await;
-    connected.unwrap_or_else(|_| Err(ConnectError::timeout(&pool.config)))
+    let connected = connected.unwrap_or_else(|_| Err(ConnectError::timeout(&pool.config)));
+    if let Err(error) = &connected {
+        spans::failed_by(&span, &error.source);
+    }
+    connected
 }
 
 async fn connect_now(pool: &Shared) -> Result<Connection, ConnectError> {
@@ -240,7 +253,8 @@ impl Reconnecting {
             }
             pool.state().connecting += 1;
             let connecting = Connecting::counted(pool.clone());
-            let connected = connect(&pool, Some(patience(&pool, factor))).await;
+            let limit = Some(patience(&pool, factor));
+            let connected = connect(&pool, limit, spans::connect(&pool.config)).await;
             factor = (factor * 2).min(64);
             if connecting.ended(connected) {
                 return;

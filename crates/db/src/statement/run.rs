@@ -12,13 +12,14 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgQueryResult, PgRow, PgStatement};
 use sqlx::{Connection as _, Either, Execute, Executor, Postgres, SqlStr};
 use tokio::time::{Sleep, sleep_until, timeout};
+use tracing::Span;
 
 use crate::error::{Error, is_broken, is_stale_plan, was_idle};
 use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
 use crate::pool::{Condition, Lease, Origin, Pool, Shared, acquire, on_one_line};
 use crate::session_effect::{SessionEffect, controls_transaction};
-use crate::usage;
+use crate::{spans, usage};
 
 pub(crate) type Step = Either<PgQueryResult, PgRow>;
 
@@ -125,6 +126,7 @@ struct Timer<'s> {
     outcome: Outcome,
     /// How long the caller waited for the connection before.
     waited: Duration,
+    span: Span,
 }
 
 impl<'s> Timer<'s> {
@@ -136,6 +138,7 @@ impl<'s> Timer<'s> {
             rows: 0,
             outcome: Outcome::Cancelled,
             waited,
+            span: spans::statement(&pool.config, sql.as_str()),
         }
     }
 
@@ -179,6 +182,7 @@ impl Drop for Timer<'_> {
             .statement(&self.outcome, time, self.waited);
         usage::ran(time);
         self.log(time);
+        spans::ended(&self.span, self.rows, self.outcome.error_type());
         let slow = self.pool.config.slow_statement_threshold;
         if slow.is_some_and(|limit| time >= limit) {
             let (sql, rows) = (on_one_line(self.sql.as_str()), self.rows);
