@@ -167,10 +167,10 @@ fn limit_is_set(config: &Config) -> Check {
 /// Whether who gets into the service gets the whole server.
 fn role(config: &Config, answers: &Answers) -> Check {
     let role = config.username();
-    let change = answers.superuser.then(|| {
-        format!("{role} is a superuser: give the service a role that may only use its own tables")
+    let change = answers.powers.as_ref().map(|powers| {
+        format!("{role} {powers}: give the service a role that may only use its own tables")
     });
-    Check::unless("role", change, format!("{role} is no superuser"))
+    Check::unless("role", change, format!("{role} has no right over others"))
 }
 
 fn facts(config: &Config, limit: i32, answers: &Answers) -> Vec<String> {
@@ -317,7 +317,12 @@ const QUESTIONS: &str = "
            inet_server_port(),
            coalesce(extract(epoch from current_setting('idle_session_timeout')::interval)::int, 0),
            exists (select from pg_prepared_statements where name ^@ 'sqlx_s_'),
-           coalesce((select rolsuper from pg_roles where rolname = current_user), false)";
+           (select case when rolsuper then 'is a superuser'
+                        else 'has ' || nullif(concat_ws(', ', case when rolcreaterole then 'CREATEROLE' end,
+                                                              case when rolcreatedb then 'CREATEDB' end,
+                                                              case when rolreplication then 'REPLICATION' end,
+                                                              case when rolbypassrls then 'BYPASSRLS' end), '') end
+              from pg_roles where rolname = current_user)";
 
 struct Answers {
     version: String,
@@ -332,7 +337,8 @@ struct Answers {
     idle_session_timeout: i32,
     /// Whether this very statement got to the server under the name that sqlx gave it.
     named_by_us: bool,
-    superuser: bool,
+    /// What the role may do beyond its own tables.
+    powers: Option<String>,
 }
 
 impl Answers {
@@ -349,7 +355,7 @@ impl Answers {
             port: row.try_get(8)?,
             idle_session_timeout: row.try_get(9)?,
             named_by_us: row.try_get(10)?,
-            superuser: row.try_get(11)?,
+            powers: row.try_get(11)?,
         })
     }
 

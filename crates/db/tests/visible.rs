@@ -277,6 +277,25 @@ async fn the_doctor_knows_the_server_and_the_pool() {
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
+    // Of a role that is no superuser it says what it may do beyond its own tables.
+    let url = local_postgres::database();
+    let (_, rest) = url.split_once("://postgres:").expect("a password");
+    let (password, at) = rest.split_once('@').expect("a host");
+    let role = format!("role_of_{}", std::process::id());
+    let create = format!("create role {role} login createdb bypassrls password '{password}'");
+    let admin = support::pool_at(&url, "connection_limit=1");
+    sqlx::query(sqlx::AssertSqlSafe(create))
+        .execute(&admin)
+        .await
+        .expect("a role");
+    let of_role = format!("postgres://{role}:{password}@{at}");
+    let report = support::pool_at(&of_role, "connection_limit=1")
+        .examine()
+        .await;
+    let text = report.expect("a report").to_string();
+    let expected = format!("change       role: {role} has CREATEDB, BYPASSRLS: give the service");
+    assert!(text.contains(&expected), "{text}");
+
     let report = pool("connection_limit=9000&lock_timeout=1min")
         .examine()
         .await

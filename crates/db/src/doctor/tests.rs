@@ -15,7 +15,7 @@ fn healthy() -> Answers {
         port: Some(5432),
         idle_session_timeout: 0,
         named_by_us: true,
-        superuser: false,
+        powers: None,
     }
 }
 
@@ -30,11 +30,11 @@ fn warnings(parameters: &str, change: impl Fn(&mut Answers)) -> String {
 
 #[test]
 fn the_checklist_asks_for_a_limit_and_for_a_role() {
-    let changes = |parameters: &str, superuser| {
+    let changes = |parameters: &str, powers: Option<&str>| {
         let config =
             Config::parse(&format!("postgres://u@db.example/d?{parameters}")).expect("valid");
         let answers = Answers {
-            superuser,
+            powers: powers.map(str::to_owned),
             ..healthy()
         };
         let report = report(&config, 10, 1, &answers);
@@ -42,11 +42,14 @@ fn the_checklist_asks_for_a_limit_and_for_a_role() {
         let changes = changes.filter(|check| check.verdict == Verdict::Change);
         changes.map(|check| check.name).collect::<Vec<_>>()
     };
-    assert_eq!(changes("connection_limit=10", false), [""; 0]);
-    assert_eq!(changes("", false), ["limit"]);
-    assert_eq!(changes("connection_limit=10", true), ["role"]);
+    assert_eq!(changes("connection_limit=10", None), [""; 0]);
+    assert_eq!(changes("", None), ["limit"]);
     assert_eq!(
-        changes("connection_limit=10&lock_timeout=6s", false),
+        changes("connection_limit=10", Some("is a superuser")),
+        ["role"]
+    );
+    assert_eq!(
+        changes("connection_limit=10&lock_timeout=6s", None),
         ["timeouts"]
     );
 }
