@@ -6,7 +6,7 @@ use crate::output::Result;
 use crate::workspace;
 
 /// What would make a service another one than a default one.
-pub(crate) const IN_THE_WAY: [&str; 14] = [
+pub(crate) const IN_THE_WAY: [&str; 15] = [
     "APP_ENV",
     "BODY_TIMEOUT",
     "DATABASE_URL_FILE",
@@ -15,6 +15,7 @@ pub(crate) const IN_THE_WAY: [&str; 14] = [
     "LOG_QUERIES",
     "MAX_CONNECTIONS",
     "MIGRATE",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
     "POOL_PAGE",
     "REQUEST_TIMEOUT",
     "RUST_LOG",

@@ -13,7 +13,8 @@ use crate::http::listener;
 use crate::metrics::install_metrics;
 use crate::serve::{Service, serve};
 use crate::settings::Settings;
-use crate::{doctor, signal, telemetry};
+use crate::telemetry::Telemetry;
+use crate::{doctor, signal};
 
 /// What is left of the runtime (a name look-up, say) gets this long at the end.
 const RUNTIME_TIMEOUT: Duration = Duration::from_millis(100);
@@ -116,21 +117,23 @@ fn in_runtime(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
 }
 
 async fn run_serve(service: Service, mut settings: Settings) -> Result<(), Failure> {
-    telemetry::start(&settings);
+    let telemetry = Telemetry::start(service.name, &settings);
     let stop = signal::shutdown()
         .map_err(|error| Failure(OTHER, format!("cannot listen for signals: {error}")))?;
     let pool = pool()?;
     let listener = listen(&settings)?;
     settings.limits.max_connections = room(settings.limits.max_connections, pool.config());
     serve(service, listener, pool, &settings, stop).await;
+    telemetry.end();
     Ok(())
 }
 
 async fn run_migrate(service: Service, settings: Settings) -> Result<(), Failure> {
-    telemetry::start(&settings);
+    let telemetry = Telemetry::start(service.name, &settings);
     let pool = pool()?;
     let migrated = pool.migrate(service.migrator).await;
     pool.close(Duration::from_secs(1)).await;
+    telemetry.end();
     migrated.map_err(|error| Failure(OTHER, chain(&error)))?;
     tracing::info!("the database is up to date");
     Ok(())

@@ -37,6 +37,7 @@ mod startup;
 mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod traces;
 
 pub use cli::main;
 pub use error::problem::FieldError;

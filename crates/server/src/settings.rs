@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use axum::http::Uri;
 use tracing_subscriber::EnvFilter;
 
 /// The settings of a service. The database's are part of `DATABASE_URL` and belong to `db`.
@@ -28,6 +29,8 @@ pub struct Settings {
     pub server_timing: Option<bool>,
     /// `POOL_PAGE`: whether the page `/pool` is served.
     pub pool_page: bool,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`: whether traces are exported. Where to, and how, the exporter reads itself.
+    pub traces: bool,
     /// What clients may take of the service.
     pub limits: Limits,
 }
@@ -87,7 +90,7 @@ macro_rules! seconds {
     };
 }
 
-const SETTINGS: [Setting; 15] = [
+const SETTINGS: [Setting; 16] = [
     Setting {
         key: "HOST",
         meaning: "address to listen on",
@@ -178,6 +181,18 @@ const SETTINGS: [Setting; 15] = [
         read: |settings, text| text.parse().ok().map(|page| settings.pool_page = page),
         show: |settings| settings.pool_page.to_string(),
     },
+    Setting {
+        key: "OTEL_EXPORTER_OTLP_ENDPOINT",
+        meaning: "where traces go, in a build with the feature otel",
+        allowed: "http:// or https://, host and port, such as http://localhost:4318",
+        read: |settings, text| {
+            let uri = text.parse::<Uri>().ok()?;
+            let known =
+                uri.authority().is_some() && matches!(uri.scheme_str(), Some("http" | "https"));
+            known.then(|| settings.traces = true)
+        },
+        show: |_| "nowhere".to_owned(),
+    },
     seconds!(
         "REQUEST_TIMEOUT",
         "seconds a request may take",
@@ -250,6 +265,7 @@ impl Settings {
             log_queries: false,
             server_timing: None,
             pool_page: true,
+            traces: false,
             limits: Limits {
                 header_timeout: Duration::from_secs(5),
                 body_timeout: Duration::from_secs(10),

@@ -1,28 +1,75 @@
-//! Logs: for people in development, as JSON in production, to standard output.
+//! What the process tells: logs, for people in development and as JSON in production, to standard output; and traces.
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
 use crate::http::identity;
 use crate::settings::{Environment, Settings};
+use crate::traces::Export;
 
-/// Starts logging, panics included. A second call changes nothing.
-pub(crate) fn start(settings: &Settings) {
-    // The settings have been read, so the filter is one.
-    let filter = format!("{}=error,{}", identity::SPAN, settings.filter());
-    let filter = EnvFilter::builder().parse_lossy(filter);
-    let logs = tracing_subscriber::fmt().with_env_filter(filter);
-    let started = match settings.environment {
-        Environment::Development => logs.with_ansi(std::io::stdout().is_terminal()).try_init(),
+/// Logs, and an export of traces if there is one.
+pub(crate) struct Telemetry(Option<Export>);
+
+impl Telemetry {
+    /// Starts logging, panics included, and the export of traces if the settings ask for it. Once in a process.
+    pub(crate) fn start(service: &'static str, settings: &Settings) -> Self {
+        // The settings have been read, so the filter is one.
+        // The exporter says of each failure twice what went wrong: once is enough.
+        let filter = format!(
+            "{}=error,opentelemetry-otlp=off,{}",
+            identity::SPAN,
+            settings.filter()
+        );
+        let filter = EnvFilter::builder().parse_lossy(filter);
+        let export = settings.traces.then(|| Export::start(service));
+        let started = match &export {
+            // What is exported is not asked of the log.
+            Some(Ok(export)) => registry()
+                .with(export.layer())
+                .with(lines(settings).with_filter(filter))
+                .try_init(),
+            _ => registry().with(lines(settings)).with(filter).try_init(),
+        };
+        if started.is_ok() {
+            std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+        }
+        match export.transpose() {
+            Ok(export) => Self(export),
+            Err(error) => {
+                tracing::warn!(
+                    "no traces are exported, though OTEL_EXPORTER_OTLP_ENDPOINT is set: {error}"
+                );
+                Self(None)
+            }
+        }
+    }
+
+    /// Sends what is left of the traces, for a second at most.
+    pub(crate) fn end(self) {
+        if let Some(export) = self.0 {
+            export.end();
+        }
+    }
+}
+
+/// The lines of the log.
+fn lines<S>(settings: &Settings) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let lines = fmt::layer();
+    match settings.environment {
+        Environment::Development => lines.with_ansi(std::io::stdout().is_terminal()).boxed(),
         // A request's span is one, so that a list of spans would say it twice.
-        Environment::Production => logs
+        Environment::Production => lines
             .json()
             .flatten_event(true)
             .with_span_list(false)
-            .try_init(),
-    };
-    if started.is_ok() {
-        std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+            .boxed(),
     }
 }

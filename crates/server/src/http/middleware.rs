@@ -19,7 +19,6 @@ use futures_util::FutureExt as _;
 use tokio::time::timeout_at;
 use tower_layer::Layer;
 use tower_service::Service;
-use tracing::Instrument as _;
 
 use crate::error::problem::{self, Problem};
 use crate::error::{self, Cause};
@@ -216,9 +215,10 @@ struct Exchange {
 
 impl Exchange {
     fn begin(request: &mut Request, around: &Around) -> Self {
+        let active = Active::begin(request.method());
         Self {
-            active: Active::begin(request.method()),
-            identity: Identity::of(request),
+            identity: Identity::of(request, active.method()),
+            active,
             lines: around.lines.clone(),
             timing: around.timing,
             usage: Arc::default(),
@@ -232,7 +232,7 @@ impl Exchange {
     /// Waits for the answer and does what belongs to its end.
     async fn run(self, answer: impl Future<Output = Response>) -> Response {
         let answer = db::with_usage(self.usage.clone(), answer);
-        let mut response = answer.instrument(self.identity.span.clone()).await;
+        let mut response = self.identity.around(answer).await;
         if problem::is_lacking(&response) {
             response = problem::rewrite(response).await;
         }
@@ -274,6 +274,7 @@ impl Exchange {
             database: self.usage.ran(),
             statements: self.usage.statements(),
         };
+        self.identity.trace.ended(status);
         requests::record(line.method, line.route, status, line.total);
         if let Some(status) = status
             && line.is_work

@@ -39,6 +39,9 @@ fn each_setting_is_read() {
     assert_eq!(limits("MAX_CONNECTIONS").max_connections, 3);
     assert!(!read("MIGRATE", "false").unwrap().migrate);
     assert!(!read("POOL_PAGE", "false").unwrap().pool_page);
+    let traces = |value| read("OTEL_EXPORTER_OTLP_ENDPOINT", value).unwrap().traces;
+    assert!(traces("http://localhost:4318") && traces("https://otlp.example.com/team"));
+    assert!(!traces(""));
     let filter = |value| read("LOG_QUERIES", value).unwrap().filter();
     assert_eq!(filter("true"), "info,sqlx=warn,db::query=debug");
     assert_eq!(filter("false"), "info,sqlx=warn");
@@ -70,6 +73,8 @@ fn a_bad_value_is_named_but_not_shown() {
         ("LOG_QUERIES", "canary"),
         ("SERVER_TIMING", "canary"),
         ("POOL_PAGE", "canary"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "canary:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://canary:4317"),
     ] {
         let text = read(key, value).unwrap_err().to_string();
         assert!(text.starts_with(key), "{text}");
