@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use server::testing::{read_response, request};
 use sqlx::{Connection, PgConnection};
@@ -80,12 +80,20 @@ async fn sigterm_under_load_loses_no_accepted_request_and_leaves_no_session() {
     }
     assert!(answered > 16, "{answered} requests are no load");
     assert_eq!(process.ended().await.code(), Some(0));
-    let left: i64 = sqlx::query_scalar(sessions)
-        .bind(database)
-        .fetch_one(&mut watcher)
-        .await
-        .unwrap();
-    assert_eq!(left, 0);
+    // Each was told goodbye before the end; on a busy machine the server may take a moment to hear it.
+    let ended = Instant::now();
+    loop {
+        let left: i64 = sqlx::query_scalar(sessions)
+            .bind(database)
+            .fetch_one(&mut watcher)
+            .await
+            .unwrap();
+        if left == 0 {
+            break;
+        }
+        assert!(ended.elapsed() < Duration::from_secs(2), "{left} sessions");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
