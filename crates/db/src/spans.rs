@@ -1,5 +1,5 @@
 //! Spans for whoever collects traces, by OpenTelemetry's names: a wait for a connection, a statement, a connection that is
-//! opened. Who does not ask for their target, `db::trace`, does not see them; then each costs one look.
+//! opened. Who does not ask for their target, `db::trace`, does not see them; then each costs one look, and no field is made.
 
 use std::io::ErrorKind::TimedOut;
 
@@ -24,7 +24,6 @@ pub(crate) fn wait(config: &Config) -> Span {
 
 /// A connection that is opened.
 pub(crate) fn connect(config: &Config) -> Span {
-    let (address, port) = config.server();
     tracing::trace_span!(
         target: "db::trace",
         "connect",
@@ -32,8 +31,8 @@ pub(crate) fn connect(config: &Config) -> Span {
         "db.system.name" = SYSTEM,
         "db.namespace" = config.database(),
         "db.client.connection.pool.name" = config.pool_name(),
-        "server.address" = address,
-        "server.port" = port.map(i64::from),
+        "server.address" = config.server().0,
+        "server.port" = config.server().1.map(i64::from),
         "error.type" = Empty,
         otel.status_code = Empty,
     )
@@ -41,7 +40,6 @@ pub(crate) fn connect(config: &Config) -> Span {
 
 /// A statement, from sending to the end of its answer.
 pub(crate) fn statement(config: &Config, sql: &str) -> Span {
-    let (address, port) = config.server();
     tracing::trace_span!(
         target: "db::trace",
         "statement",
@@ -52,8 +50,8 @@ pub(crate) fn statement(config: &Config, sql: &str) -> Span {
         "db.operation.name" = operation(sql),
         "db.query.text" = without_values(sql),
         "db.response.returned_rows" = Empty,
-        "server.address" = address,
-        "server.port" = port.map(i64::from),
+        "server.address" = config.server().0,
+        "server.port" = config.server().1.map(i64::from),
         "error.type" = Empty,
         otel.status_code = Empty,
     )

@@ -83,7 +83,7 @@ async fn a_network_that_swallows_everything_costs_no_permit() {
     let proxy = Proxy::start(server.port(), Duration::ZERO).await;
     let pool = pool_at(
         &proxy.url(&url, server.port()),
-        "connection_limit=10&socket_timeout=300ms&connect_timeout=500ms&pool_timeout=1",
+        "connection_limit=10&socket_timeout=300ms&connect_timeout=1s&pool_timeout=1",
     );
     let leases: Vec<_> = join_all((0..10).map(|_| pool.acquire())).await;
     drop(leases);

@@ -68,6 +68,7 @@ async fn the_start_page_leads_everywhere() {
         page.header("content-type"),
         Some("text/html; charset=utf-8")
     );
+    assert_eq!(page.header("vary"), Some("accept"));
     let json = server.get("/").await.json();
     assert_eq!(json["service"], "thing");
     for path in [
@@ -108,6 +109,13 @@ async fn the_page_is_whole_and_lets_nothing_else_in() {
         let file = server.get(part).await;
         assert_eq!(file.status, 200, "{part}");
         assert_eq!(file.header("x-content-type-options"), Some("nosniff"));
+        let tag = file.header("etag").unwrap();
+        let again = [("if-none-match", tag)];
+        let again = server.request("GET", part, &again, "").await;
+        assert_eq!((again.status, again.body.as_str()), (304, ""), "{part}");
+        let other = [("if-none-match", "\"another\"")];
+        let other = server.request("GET", part, &other, "").await;
+        assert_eq!((other.status, other.body), (200, file.body), "{part}");
     }
 }
 

@@ -63,8 +63,8 @@ async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Le
         let answer = match trusted {
             true => Ok(()),
             false => {
-                wait.span(pool);
-                until_deadline(pool, asked, lease.ping(PING_TIMEOUT)).await
+                let ping = lease.ping(PING_TIMEOUT).instrument(wait.span(pool));
+                until_deadline(pool, asked, ping).await
             }
         };
         match answer {

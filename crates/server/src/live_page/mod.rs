@@ -4,13 +4,15 @@
 
 mod events;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::HeaderMap;
 use axum::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use serde_json::json;
@@ -70,7 +72,8 @@ pub(crate) fn start(site: Site, headers: &HeaderMap) -> Response {
         let links: serde_json::Map<_, _> = links
             .map(|(path, meaning)| ((*path).to_owned(), json!(meaning)))
             .collect();
-        return axum::Json(json!({ "service": site.name, "links": links })).into_response();
+        let body = axum::Json(json!({ "service": site.name, "links": links }));
+        return ([(VARY, "accept")], body).into_response();
     }
     let links: String = links
         .map(|(path, meaning)| format!("      <li><a href=\"{path}\">{path}</a> {meaning}</li>\n"))
@@ -80,12 +83,11 @@ pub(crate) fn start(site: Site, headers: &HeaderMap) -> Response {
         true => "<link rel=\"stylesheet\" href=\"/pool/page.css\">",
         false => "",
     };
-    html(
-        include_str!("start.html")
-            .replace("{name}", site.name)
-            .replace("{style}", style)
-            .replace("{links}", &links),
-    )
+    let page = include_str!("start.html")
+        .replace("{name}", site.name)
+        .replace("{style}", style)
+        .replace("{links}", &links);
+    ([(VARY, "accept")], html(page)).into_response()
 }
 
 fn html(text: String) -> Response {
@@ -105,15 +107,30 @@ fn css<S: Clone + Send + Sync + 'static>(text: &'static str) -> MethodRouter<S> 
     file("text/css; charset=utf-8", text)
 }
 
-/// A file that is part of the binary. After an update of the service the browser has to ask again.
+/// A file that is part of the binary. The browser asks each time, because an update of the service may bring another, and is
+/// told that it has it.
 fn file<S: Clone + Send + Sync + 'static>(
     kind: &'static str,
     text: &'static str,
 ) -> MethodRouter<S> {
-    let headers = [
-        (CONTENT_TYPE, kind),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (CACHE_CONTROL, "no-cache"),
-    ];
-    get(move || async move { (headers, text) })
+    let tag = tag(text);
+    get(async move |headers: HeaderMap| {
+        let about = [
+            (ETAG, tag.clone()),
+            (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        ];
+        if headers.get(IF_NONE_MATCH) == Some(&tag) {
+            return (StatusCode::NOT_MODIFIED, about).into_response();
+        }
+        let of_body = [(CONTENT_TYPE, kind), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
+        (about, of_body, text).into_response()
+    })
+}
+
+/// Says which file it is: another one has another.
+fn tag(text: &str) -> HeaderValue {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let tag = format!("\"{:016x}\"", hasher.finish());
+    HeaderValue::from_str(&tag).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }

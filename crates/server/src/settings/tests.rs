@@ -114,6 +114,7 @@ fn help_has_each_setting_and_its_default() {
         "false",
         "true; in production false",
         "true",
+        "nowhere",
         "8",
         "5",
         "10",
