@@ -167,10 +167,14 @@ fn limit_is_set(config: &Config) -> Check {
 /// Whether who gets into the service gets the whole server.
 fn role(config: &Config, answers: &Answers) -> Check {
     let role = config.username();
-    let change = answers.powers.as_ref().map(|powers| {
-        format!("{role} {powers}: give the service a role that may only use its own tables")
+    let change = answers.rights.as_ref().map(|rights| {
+        format!("{role} {rights}: give the service a role that may only use its own tables")
     });
-    Check::unless("role", change, format!("{role} has no right over others"))
+    Check::unless(
+        "role",
+        change,
+        format!("{role} has no rights beyond its own tables"),
+    )
 }
 
 fn facts(config: &Config, limit: i32, answers: &Answers) -> Vec<String> {
@@ -337,8 +341,8 @@ struct Answers {
     idle_session_timeout: i32,
     /// Whether this very statement got to the server under the name that sqlx gave it.
     named_by_us: bool,
-    /// What the role may do beyond its own tables.
-    powers: Option<String>,
+    /// What the role may do beyond its own tables, such as `is a superuser`, `has CREATEROLE, BYPASSRLS`.
+    rights: Option<String>,
 }
 
 impl Answers {
@@ -355,7 +359,7 @@ impl Answers {
             port: row.try_get(8)?,
             idle_session_timeout: row.try_get(9)?,
             named_by_us: row.try_get(10)?,
-            powers: row.try_get(11)?,
+            rights: row.try_get(11)?,
         })
     }
 

@@ -141,6 +141,11 @@ impl From<Error> for sqlx::Error {
     }
 }
 
+/// Whether the pool gave up waiting, not the server or the transport.
+pub(crate) fn is_timeout(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<Error>()))
+}
+
 /// Whether the connection that gave this error is of no further use.
 pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
     match error {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use metrics::{Unit, counter, gauge, histogram};
 
+use crate::error::{is_broken, is_timeout};
 use crate::histogram::{Histogram, HistogramSnapshot};
 
 /// The label that says whose numbers they are: `host:port/database`.
@@ -51,6 +52,19 @@ pub(crate) enum Outcome {
 const MOST_CODES: usize = 30;
 
 impl Outcome {
+    /// How a statement ended that failed with this error.
+    pub(crate) fn of(error: &sqlx::Error) -> Self {
+        match error {
+            error if is_timeout(error) => Self::Timeout,
+            error if is_broken(error) => Self::Broken,
+            sqlx::Error::Database(error) => match error.code() {
+                Some(code) => Self::Error(code.into_owned()),
+                None => Self::Other,
+            },
+            _ => Self::Other,
+        }
+    }
+
     /// The label `error.type` of a failure.
     pub(crate) fn error_type(&self) -> Option<&str> {
         Some(match self {
@@ -123,10 +137,10 @@ macro_rules! table {
         }
 
         impl Metrics {
-            /// The numbers of a pool of connections to `database` at `address`.
-            pub(crate) fn new(address: &str, database: &str) -> Self {
+            /// The numbers of the pool of this name, of connections to `database`.
+            pub(crate) fn new(pool: String, database: &str) -> Self {
                 describe();
-                let (pool, database) = (format!("{address}/{database}"), database.to_owned());
+                let database = database.to_owned();
                 Self {
                     $($counter: AtomicU64::default(),)*
                     closed: Default::default(),

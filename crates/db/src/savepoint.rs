@@ -9,6 +9,7 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 
 use crate::error::Error;
+use crate::metrics::Outcome;
 use crate::pool::{InTransaction, Lease, roll_back_to};
 use crate::session_effect::SessionEffect;
 use crate::spans;
@@ -27,11 +28,11 @@ pub(crate) async fn control(
     let span = spans::statement(&pool.config, text);
     let Ok(result) = timeout(limit, send(lease.connection())).await else {
         lease.overdue = true;
-        spans::failed(&span, "timeout");
+        spans::ended(&span, &Outcome::Timeout);
         return Err(Error::StatementTimeout(limit));
     };
     if let Err(error) = &result {
-        spans::failed_by(&span, error);
+        spans::ended(&span, &Outcome::of(error));
     }
     lease.ended(after, result.as_ref().copied());
     result.map_err(Error::from)

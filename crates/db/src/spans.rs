@@ -1,14 +1,11 @@
 //! Spans for whoever collects traces, by OpenTelemetry's names: a wait for a connection, a statement, a connection that is
 //! opened. Who does not ask for their target, `db::trace`, does not see them; then each costs one look, and no field is made.
 
-use std::io::ErrorKind::TimedOut;
-
 use tracing::Span;
 use tracing::field::Empty;
 
 use crate::config::Config;
-use crate::error::is_broken;
-use crate::metrics::SYSTEM;
+use crate::metrics::{Outcome, SYSTEM};
 use crate::sql_text::{operation, without_values};
 
 /// The caller's wait for a connection, or for the right to one.
@@ -57,25 +54,16 @@ pub(crate) fn statement(config: &Config, sql: &str) -> Span {
     )
 }
 
-/// Says of a statement what came of it.
-pub(crate) fn ended(span: &Span, rows: u64, error_type: Option<&str>) {
-    if !span.is_disabled() {
-        // OpenTelemetry has no unsigned numbers: one would arrive as text.
-        span.record("db.response.returned_rows", rows.cast_signed());
-        if let Some(error_type) = error_type {
-            failed(span, error_type);
-        }
-    }
+/// Says of a statement how many rows came.
+pub(crate) fn rows(span: &Span, rows: u64) {
+    // OpenTelemetry has no unsigned numbers: one would arrive as text.
+    span.record("db.response.returned_rows", rows.cast_signed());
 }
 
-/// Says of a span by which error it failed.
-pub(crate) fn failed_by(span: &Span, error: &sqlx::Error) {
-    let code = error.as_database_error().and_then(|error| error.code());
-    match (error, code) {
-        (_, Some(code)) => failed(span, &code),
-        (sqlx::Error::Io(error), _) if error.kind() == TimedOut => failed(span, "timeout"),
-        (error, None) if is_broken(error) => failed(span, "broken"),
-        _ => failed(span, "_OTHER"),
+/// Says of a statement, or of a connection, how it ended.
+pub(crate) fn ended(span: &Span, outcome: &Outcome) {
+    if let Some(error_type) = outcome.error_type() {
+        failed(span, error_type);
     }
 }
 

@@ -91,13 +91,14 @@ impl Text<'_> {
         }
     }
 
-    /// A quoted name, after its first quote.
+    /// A quoted name, after its first quote. One that does not end is not shown: what comes in it may be anything.
     fn name(&mut self) -> Option<()> {
-        self.out.push('"');
+        let mut name = String::from("\"");
         loop {
             let c = self.rest.next()?;
-            self.out.push(c);
+            name.push(c);
             if c == '"' {
+                self.out.push_str(&name);
                 return Some(());
             }
         }
@@ -185,6 +186,7 @@ mod tests {
                 "select \"a'b\" from \"t\"\"1\"",
             ),
             ("select a$b, b.\"c\", 'open", "select a$b, b.\"c\", ?"),
+            ("select \"open, 'secret'", "select"),
             ("select 'old\\' , 'secret'", "select ?…"),
             ("insert into t values (-1,2)", "insert into t values (-?,?)"),
             (

@@ -277,7 +277,7 @@ impl Config {
         }
     }
 
-    /// What numbers and spans call the pool.
+    /// What numbers and spans call the pool: `host:port/database`.
     pub(crate) fn pool_name(&self) -> String {
         format!("{}/{}", self.address(), self.database())
     }

@@ -15,7 +15,7 @@ fn healthy() -> Answers {
         port: Some(5432),
         idle_session_timeout: 0,
         named_by_us: true,
-        powers: None,
+        rights: None,
     }
 }
 
@@ -30,11 +30,11 @@ fn warnings(parameters: &str, change: impl Fn(&mut Answers)) -> String {
 
 #[test]
 fn the_checklist_asks_for_a_limit_and_for_a_role() {
-    let changes = |parameters: &str, powers: Option<&str>| {
+    let changes = |parameters: &str, rights: Option<&str>| {
         let config =
             Config::parse(&format!("postgres://u@db.example/d?{parameters}")).expect("valid");
         let answers = Answers {
-            powers: powers.map(str::to_owned),
+            rights: rights.map(str::to_owned),
             ..healthy()
         };
         let report = report(&config, 10, 1, &answers);

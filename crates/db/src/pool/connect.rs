@@ -16,6 +16,7 @@ use tracing::Span;
 use crate::config::Config;
 use crate::connect_error::ConnectError;
 use crate::error::Error;
+use crate::metrics::Outcome;
 use crate::pool::closing::close_idle;
 use crate::pool::state::{Connection, Failures, Shared};
 use crate::spans;
@@ -68,11 +69,12 @@ async fn connect(
     span: Span,
 ) -> Result<Connection, ConnectError> {
     let connected = timeout(limit.unwrap_or(Duration::MAX), connect_now(pool)).await;
-    let connected = connected.unwrap_or_else(|_| Err(ConnectError::timeout(&pool.config)));
-    if let Err(error) = &connected {
-        spans::failed_by(&span, &error.source);
+    match &connected {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => spans::ended(&span, &Outcome::of(&error.source)),
+        Err(_) => spans::ended(&span, &Outcome::Timeout),
     }
-    connected
+    connected.unwrap_or_else(|_| Err(ConnectError::timeout(&pool.config)))
 }
 
 async fn connect_now(pool: &Shared) -> Result<Connection, ConnectError> {

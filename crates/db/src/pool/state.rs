@@ -54,7 +54,7 @@ impl Shared {
             available: Notify::new(),
             returned: Notify::new(),
             control: tokio::sync::Mutex::default(),
-            metrics: Metrics::new(&config.address(), config.database()),
+            metrics: Metrics::new(config.pool_name(), config.database()),
             janitor: OnceLock::new(),
             options: Mutex::new(Arc::new(config.options())),
             server: Mutex::default(),

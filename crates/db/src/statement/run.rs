@@ -14,7 +14,7 @@ use sqlx::{Connection as _, Either, Execute, Executor, Postgres, SqlStr};
 use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::Span;
 
-use crate::error::{Error, is_broken, is_stale_plan, was_idle};
+use crate::error::{Error, is_broken, is_stale_plan, is_timeout, was_idle};
 use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
 use crate::pool::{Condition, Lease, Origin, Pool, Shared, acquire, on_one_line};
@@ -141,18 +141,6 @@ impl<'s> Timer<'s> {
             span: spans::statement(&pool.config, sql.as_str()),
         }
     }
-
-    fn failed(&mut self, error: &sqlx::Error) {
-        self.outcome = match error {
-            error if is_timeout(error) => Outcome::Timeout,
-            error if is_broken(error) => Outcome::Broken,
-            sqlx::Error::Database(error) => match error.code() {
-                Some(code) => Outcome::Error(code.into_owned()),
-                None => Outcome::Other,
-            },
-            _ => Outcome::Other,
-        };
-    }
 }
 
 impl Timer<'_> {
@@ -182,7 +170,8 @@ impl Drop for Timer<'_> {
             .statement(&self.outcome, time, self.waited);
         usage::ran(time);
         self.log(time);
-        spans::ended(&self.span, self.rows, self.outcome.error_type());
+        spans::rows(&self.span, self.rows);
+        spans::ended(&self.span, &self.outcome);
         let slow = self.pool.config.slow_statement_threshold;
         if slow.is_some_and(|limit| time >= limit) {
             let (sql, rows) = (on_one_line(self.sql.as_str()), self.rows);
@@ -194,11 +183,6 @@ impl Drop for Timer<'_> {
             );
         }
     }
-}
-
-/// Whether the pool gave up waiting, not the server or the transport.
-fn is_timeout(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<Error>()))
 }
 
 /// Runs a statement on a connection of the pool, and once more on another one if its connection had ended while idle.
@@ -256,7 +240,7 @@ pub(crate) async fn run(
         lease.ended(after, result.as_ref().copied());
         match &result {
             Ok(()) => timer.outcome = Outcome::Ok,
-            Err(error) => timer.failed(error),
+            Err(error) => timer.outcome = Outcome::of(error),
         }
         match result {
             Err(error) if is_stale_plan(&error) && timer.rows == 0 && !second_time => {
@@ -366,7 +350,7 @@ fn overdue(lease: &mut Lease, timer: &mut Timer<'_>) -> sqlx::Error {
     lease.overdue = true;
     let limit = timer.pool.config.socket_timeout.unwrap_or_default();
     let error = Error::StatementTimeout(limit).into();
-    timer.failed(&error);
+    timer.outcome = Outcome::Timeout;
     error
 }
 
