@@ -18,13 +18,13 @@ pub(crate) struct Telemetry(Option<Export>);
 impl Telemetry {
     /// Starts logging, panics included, and the export of traces if the settings ask for it. Once in a process.
     pub(crate) fn start(service: &'static str, settings: &Settings) -> Self {
-        // The settings have been read, so the filter is one.
-        // The exporter says of each failure twice what went wrong: once is enough.
+        // Of each failure of the export both OpenTelemetry's exporter and its SDK have a line: one is enough.
         let filter = format!(
             "{}=error,opentelemetry-otlp=off,{}",
             identity::SPAN,
             settings.filter()
         );
+        // The settings have been read, so the filter is one.
         let filter = EnvFilter::builder().parse_lossy(filter);
         let export = settings.traces.then(|| Export::start(service));
         let started = match &export {

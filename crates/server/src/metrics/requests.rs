@@ -88,6 +88,15 @@ pub(crate) fn is_for_operators(route: Option<&str>, path: &str) -> bool {
     }
 }
 
+/// What OpenTelemetry calls `error.type`: the status of an answer that is 5xx, or that the client went away before there was
+/// one.
+pub(crate) fn error_type(status: Option<&StatusCode>) -> Option<&str> {
+    match status {
+        None => Some("cancelled"),
+        Some(status) => status.is_server_error().then(|| status.as_str()),
+    }
+}
+
 /// Counts a request as work of the service.
 pub(crate) fn count(status: StatusCode, elapsed: Duration) {
     TIMES.record(elapsed);
@@ -123,12 +132,10 @@ fn look_up(method: &'static str, route: &str, status: Option<StatusCode>) -> His
         Label::from_static_parts("url.scheme", "http"),
         Label::new("http.route", route.to_owned()),
     ];
-    let code = status.map(|status| status.as_str().to_owned());
-    let error = match status {
-        None => Some("cancelled".to_owned()),
-        Some(status) => code.clone().filter(|_| status.is_server_error()),
-    };
-    labels.extend(code.map(|code| Label::new("http.response.status_code", code)));
-    labels.extend(error.map(|error| Label::new("error.type", error)));
+    let code = status.as_ref().map(StatusCode::as_str);
+    let error = error_type(status.as_ref());
+    let label = |key, value: &str| Label::new(key, value.to_owned());
+    labels.extend(code.map(|code| label("http.response.status_code", code)));
+    labels.extend(error.map(|error| label("error.type", error)));
     histogram!(REQUEST_DURATION, labels)
 }

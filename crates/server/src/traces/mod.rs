@@ -46,22 +46,13 @@ impl Trace {
 
     /// Notes how the request ended. There is no status where there was no answer.
     pub(crate) fn ended(&self, status: Option<StatusCode>) {
-        if self.span.is_disabled() {
-            return;
+        if let Some(status) = status {
+            let code = i64::from(status.as_u16());
+            self.span.record("http.response.status_code", code);
         }
-        let span = &self.span;
-        let failed = |kind: &str| {
-            span.record("error.type", kind);
-            span.record("otel.status_code", "ERROR");
-        };
-        match status {
-            Some(status) => {
-                span.record("http.response.status_code", i64::from(status.as_u16()));
-                if status.is_server_error() {
-                    failed(status.as_str());
-                }
-            }
-            None => failed("cancelled"),
+        if let Some(error_type) = requests::error_type(status.as_ref()) {
+            self.span.record("error.type", error_type);
+            self.span.record("otel.status_code", "ERROR");
         }
     }
 }
