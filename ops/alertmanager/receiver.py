@@ -10,8 +10,10 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         for alert in body["alerts"]:
             said = alert["annotations"]
-            print(alert["status"].upper(), alert["labels"]["alertname"], said["summary"], sep=" | ")
-            print(f"    {said['description']}\n    {said['runbook_url']}", flush=True)
+            head = " | ".join((alert["status"].upper(), alert["labels"]["alertname"], said["summary"]))
+            # One write, or notifications that come at once end up within each other.
+            sys.stdout.write(f"{head}\n    {said['description']}\n    {said['runbook_url']}\n")
+            sys.stdout.flush()
         self.send_response(204)
         self.end_headers()
 
