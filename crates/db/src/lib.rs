@@ -22,8 +22,10 @@
 
 #![warn(clippy::too_many_lines, clippy::unwrap_used, clippy::expect_used)]
 
+mod begin;
 mod config;
 mod connect_error;
+mod control;
 mod deadline;
 mod diagnosis;
 mod doctor;
@@ -35,7 +37,6 @@ mod migrate;
 mod only_reads;
 mod pool;
 mod queue_error;
-mod savepoint;
 mod server_limits;
 mod session_effect;
 mod spans;
@@ -45,6 +46,7 @@ mod transaction;
 mod usage;
 mod work;
 
+pub use begin::Acquire;
 pub use config::settings::Setting;
 pub use config::{Config, ConfigError, PARAMETERS};
 pub use connect_error::ConnectError;
@@ -56,9 +58,8 @@ pub use error::Error;
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use metrics::{CloseReason, Stats, Times};
 pub use migrate::Schema;
-pub use pool::{Closed, Held, Lease, Pool, pool};
+pub use pool::{Closed, Connection, Held, Lease, MaybeLease, Pool, pool};
 pub use queue_error::{PoolTimeout, QueueLimit};
-pub use savepoint::Savepoint;
 pub use server_limits::ServerLimits;
 pub use transaction::{Isolation, Transaction, TransactionOptions};
 pub use usage::{Usage, carry, with_usage};

@@ -21,17 +21,19 @@ pub enum CloseReason {
     Lifetime,
     /// It had been idle for `max_idle_connection_lifetime`, or the limit was lowered.
     Idle,
-    /// The transport or the protocol failed, or nobody could tell what state it was in.
+    /// The transport or the protocol failed.
     Broken,
     /// The server had gone away or become read-only: all connections of that time were closed.
     Failover,
     /// The pool was closed.
     Shutdown,
+    /// It was lent to a caller, who closed it, or had it as sqlx's own and left it unsound.
+    Lent,
 }
 
 impl CloseReason {
     /// The labels of `db.client.connection.closed`, in the order of the variants.
-    pub const LABELS: [&str; 5] = ["lifetime", "idle", "broken", "failover", "shutdown"];
+    pub const LABELS: [&str; 6] = ["lifetime", "idle", "broken", "failover", "shutdown", "lent"];
 }
 
 /// How a statement ended. The names of the failures are the label `error.type`, but for the server's own, which has its

@@ -1,15 +1,16 @@
-//! Transactions: begun so that giving up half-way harms nobody, and committed so that `Ok` means committed.
+//! Transactions: begun so that giving up half-way harms nobody, and committed so that `Ok` means committed. One inside
+//! another is a savepoint.
 
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::postgres::PgTransactionManager;
 use sqlx::{Executor, PgConnection, SqlStr};
 use sqlx_core::transaction::TransactionManager;
 
+use crate::control::{commit_to, control};
 use crate::error::{Error, is_broken, is_conflict};
-use crate::pool::{Lease, Pool, roll_back_to};
-use crate::savepoint::{Savepoint, commit_to, control};
+use crate::pool::{Connection, InTransaction, Lease, MaybeLease, roll_back_to};
 
 /// How a transaction runs. The default is the server's: READ COMMITTED, read and write.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,22 +62,67 @@ impl TransactionOptions {
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
-pub struct Transaction {
-    lease: Lease,
+pub struct Transaction<'c> {
+    connection: MaybeLease<'c>,
+    /// How the transaction around this one was, and is again when this one is undone.
+    around: Option<InTransaction>,
+    open: bool,
+    /// Where it goes when it is dropped.
+    left: Option<Left>,
 }
 
-impl Transaction {
-    async fn start(mut lease: Lease, options: TransactionOptions) -> Result<Self, Error> {
-        lease.enter_transaction(options.read_only);
-        let begin = SqlStr::from_static(options.begin());
-        control(&mut lease, options.begin(), async |connection| {
-            PgTransactionManager::begin(connection, Some(begin)).await
-        })
-        .await?;
-        if let Some(state) = &mut lease.transaction {
-            state.depth = 1;
+/// What [`Pool::transaction`](crate::Pool::transaction) finds when its closure has ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Left(Arc<Mutex<LeftBehind>>);
+
+#[derive(Debug, Default)]
+pub(crate) struct LeftBehind {
+    /// What was dropped without an end.
+    pub(crate) open: Option<Lease>,
+    /// The closure has ended it itself.
+    pub(crate) ended: bool,
+    /// It failed for another transaction's sake.
+    pub(crate) conflict: bool,
+}
+
+impl Left {
+    pub(crate) fn with<T>(&self, use_it: impl FnOnce(&mut LeftBehind) -> T) -> T {
+        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<'c> Transaction<'c> {
+    pub(crate) async fn start(
+        mut connection: MaybeLease<'c>,
+        options: TransactionOptions,
+    ) -> Result<Self, Error> {
+        connection.verify_depth()?;
+        let around = connection.transaction.clone();
+        match &around {
+            None => begin(&mut connection, options).await?,
+            Some(around) => savepoint(&mut connection, around.depth + 1).await?,
         }
-        Ok(Self { lease })
+        Ok(Self {
+            connection,
+            around,
+            open: true,
+            left: None,
+        })
+    }
+
+    /// One that was begun before, and left by its closure.
+    pub(crate) fn left_behind(lease: Lease) -> Self {
+        Self {
+            connection: MaybeLease::Taken(lease),
+            around: None,
+            open: true,
+            left: None,
+        }
+    }
+
+    pub(crate) fn leave_to(mut self, left: Left) -> Self {
+        self.left = Some(left);
+        self
     }
 
     /// A transaction inside this one: a savepoint. Dropping it undoes what was done since, and nothing else.
@@ -95,37 +141,58 @@ impl Transaction {
     ///
     /// # Errors
     /// Those of any statement. Dropping this future half-way ends the whole transaction.
-    pub async fn begin(&mut self) -> Result<Savepoint<'_>, Error> {
-        Savepoint::start(&mut self.lease).await
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        self.connection.begin().await
     }
 
     /// Makes everything permanent. `Ok` means that the server has committed this transaction, whatever was begun,
-    /// ended or left open on [`raw`](Lease::raw). Only one thing cannot be told from outside: that it was ended there and
+    /// ended or left open on sqlx's own connection. Only one thing cannot be told from outside: that it was ended there and
     /// another one was begun in its place.
+    ///
+    /// Of a transaction inside another one it leaves what was done to the outer one, which commits it or not.
     ///
     /// # Errors
     /// [`Error::TransactionFailed`] when a statement in it had failed, which PostgreSQL answers with a silent
-    /// rollback, or when it was ended on the raw connection; [`Error::CommitUnknown`] when the answer was lost; a
+    /// rollback, or when it was ended on sqlx's own connection; [`Error::CommitUnknown`] when the answer was lost; a
     /// deferred constraint's error.
     pub async fn commit(mut self) -> Result<(), Error> {
-        self.lease.verify_depth()?;
-        if self.lease.is_transaction_doubtful() {
+        self.connection.verify_depth()?;
+        let committed = match &self.around {
+            None => self.commit_outermost().await,
+            Some(around) => {
+                let depth = around.depth;
+                let release =
+                    async |connection: &mut PgConnection| commit_to(connection, depth).await;
+                let released = control(&mut self.connection, "release savepoint", release).await;
+                released.inspect(|()| self.leave(depth))
+            }
+        };
+        self.open &= committed.is_err();
+        if let Some(left) = &self.left {
+            let conflict = matches!(&committed, Err(Error::Sqlx(error)) if is_conflict(error));
+            left.with(|left| (left.ended, left.conflict) = (true, conflict));
+        }
+        committed
+    }
+
+    async fn commit_outermost(&mut self) -> Result<(), Error> {
+        if self.connection.is_transaction_doubtful() {
             // A rollback to a savepoint may have saved the transaction: only the server knows. It accepts a savepoint
             // in a transaction that can still commit, and nowhere else.
-            let asked = control(&mut self.lease, "savepoint", async |connection| {
+            let asked = control(&mut self.connection, "savepoint", async |connection| {
                 connection.execute("savepoint still_open").await.map(drop)
             });
             if asked.await.is_err() {
-                let failed = self.lease.failure();
-                let ended = || "it was ended on the raw connection or by a statement".to_owned();
-                self.rollback().await?;
+                let failed = self.connection.failure();
+                let ended = || "it was ended on sqlx's own connection or by a statement".to_owned();
+                self.roll_back_outermost().await?;
                 return Err(Error::TransactionFailed(failed.unwrap_or_else(ended)));
             }
         }
         let commit = async |connection: &mut PgConnection| commit_to(connection, 0).await;
-        match control(&mut self.lease, "commit", commit).await {
+        match control(&mut self.connection, "commit", commit).await {
             Ok(()) => {
-                self.lease.leave_transaction();
+                self.connection.leave_transaction();
                 Ok(())
             }
             Err(Error::Sqlx(error)) if is_broken(&error) => Err(Error::CommitUnknown(error)),
@@ -134,136 +201,156 @@ impl Transaction {
         }
     }
 
-    /// Undoes everything. Dropping the transaction does the same in the background.
+    /// Undoes everything that was done in it. Dropping the transaction does the same, in the background or before the next
+    /// statement. An outer transaction goes on, also after a failed statement.
     ///
     /// # Errors
-    /// When the connection breaks; then the server rolls back by itself.
+    /// When the connection breaks; then the server rolls back everything by itself.
     pub async fn rollback(mut self) -> Result<(), Error> {
-        let known = self.lease.verify_depth().is_ok();
-        control(&mut self.lease, "rollback", async |connection| {
+        if let Some(left) = &self.left {
+            left.with(|left| left.ended = true);
+        }
+        let Some(around) = &self.around else {
+            return self.roll_back_outermost().await;
+        };
+        let depth = around.depth;
+        control(
+            &mut self.connection,
+            "rollback to savepoint",
+            async |connection| roll_back_to(connection, depth).await,
+        )
+        .await?;
+        self.open = false;
+        self.restore(false);
+        self.connection.verify_depth()
+    }
+
+    async fn roll_back_outermost(&mut self) -> Result<(), Error> {
+        let known = self.connection.verify_depth().is_ok();
+        control(&mut self.connection, "rollback", async |connection| {
             roll_back_to(connection, 0).await
         })
         .await?;
         // Otherwise sqlx has a rollback that is not sent yet: the connection is recycled first.
         if known {
-            self.lease.leave_transaction();
+            self.open = false;
+            self.connection.leave_transaction();
         }
         Ok(())
     }
-}
 
-impl Deref for Transaction {
-    type Target = Lease;
+    fn leave(&mut self, depth: usize) {
+        if let Some(state) = &mut self.connection.transaction {
+            state.depth = depth;
+        }
+    }
 
-    fn deref(&self) -> &Lease {
-        &self.lease
+    /// Makes the record of the transaction around this one what it was before.
+    fn restore(&mut self, doubtful: bool) {
+        if let (Some(around), Some(state)) = (self.around.take(), &mut self.connection.transaction)
+        {
+            let changed = state.changed;
+            *state = around;
+            state.changed |= changed;
+            state.doubtful |= doubtful;
+        }
     }
 }
 
-impl DerefMut for Transaction {
-    fn deref_mut(&mut self) -> &mut Lease {
-        &mut self.lease
+async fn begin(connection: &mut Connection, options: TransactionOptions) -> Result<(), Error> {
+    connection.enter_transaction(options.read_only);
+    let begin = SqlStr::from_static(options.begin());
+    let begun = control(connection, options.begin(), async |connection| {
+        PgTransactionManager::begin(connection, Some(begin)).await
+    })
+    .await;
+    if begun.is_err() {
+        connection.transaction = None;
+    }
+    begun
+}
+
+async fn savepoint(connection: &mut Connection, depth: usize) -> Result<(), Error> {
+    control(connection, "savepoint", async |connection| {
+        PgTransactionManager::begin(connection, None).await
+    })
+    .await?;
+    if let Some(state) = &mut connection.transaction {
+        state.depth = depth;
+    }
+    Ok(())
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        let depth = self.around.as_ref().map_or(0, |around| around.depth);
+        match &mut self.connection {
+            MaybeLease::Taken(lease) => {
+                // Otherwise the lease is recycled.
+                if let Some(left) = &self.left {
+                    left.with(|left| left.open = Some(lease.take()));
+                }
+            }
+            MaybeLease::Lent(connection) => {
+                // Only written down here; it is sent before the next statement.
+                let begun = connection.verify_depth().is_ok();
+                while PgTransactionManager::get_transaction_depth(connection) > depth {
+                    PgTransactionManager::start_rollback(connection.inner());
+                }
+                if self.around.is_some() {
+                    self.restore(true);
+                } else if begun {
+                    connection.abandon_transaction();
+                }
+            }
+        }
     }
 }
 
-impl Pool {
-    /// A transaction. Dropping it without `commit` rolls back.
-    ///
-    /// # Errors
-    /// Those of [`Pool::acquire`], and the server's.
-    #[track_caller]
-    pub fn begin(&self) -> impl Future<Output = Result<Transaction, Error>> + Send + use<> {
-        self.begin_with(TransactionOptions::default())
-    }
-
-    /// A transaction with an isolation level, or read-only.
+impl Connection {
+    /// A transaction on this connection, or a savepoint if it is in one. Dropping it undoes what was done in it.
     ///
     /// ```no_run
-    /// # use db::TransactionOptions;
     /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
-    /// let options = TransactionOptions { read_only: true, ..Default::default() };
-    /// let mut report = pool.begin_with(options).await?;
-    /// let orders: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&mut *report).await?;
+    /// let mut lease = pool.acquire().await?;
+    /// let mut transaction = lease.begin().await?;
+    /// sqlx::query("insert into customer (name) values ('Ada')").execute(&mut *transaction).await?;
+    /// transaction.commit().await?;
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
-    /// Those of [`Pool::begin`].
-    #[track_caller]
-    pub fn begin_with(
-        &self,
-        options: TransactionOptions,
-    ) -> impl Future<Output = Result<Transaction, Error>> + Send + use<> {
-        let (first, second) = (self.acquire(), self.acquire());
-        async move {
-            match Transaction::start(first.await?, options).await {
-                // Its connection had ended while idle. Nothing has begun, so another one may.
-                Err(Error::Sqlx(error)) if is_broken(&error) => {
-                    Transaction::start(second.await?, options).await
-                }
-                started => started,
-            }
-        }
+    /// Those of any statement. After dropping this future half-way the connection takes no further statement.
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        self.begin_with(TransactionOptions::default()).await
     }
 
-    /// Runs `work` in a transaction and commits it if it returns `Ok`.
-    ///
-    /// After a conflict with another transaction (SQLSTATE 40001 or 40P01) it runs again from the start, up to
-    /// `options.retries` times, after a pause of a few milliseconds that no two callers share. `work` must do nothing
-    /// that a second run may not repeat. Nothing is run again after a COMMIT whose answer was lost.
-    ///
-    /// ```no_run
-    /// # use db::{Isolation, TransactionOptions};
-    /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
-    /// let options = TransactionOptions { isolation: Isolation::Serializable, retries: 3, ..Default::default() };
-    /// pool.transaction(options, async |transaction| {
-    ///     sqlx::query("update account set balance = balance - 1 where id = 1")
-    ///         .execute(&mut **transaction)
-    ///         .await?;
-    ///     Ok::<_, db::Error>(())
-    /// })
-    /// .await?;
-    /// # Ok(()) }
-    /// ```
+    /// A transaction with an isolation level, or read-only. The options are not used for a savepoint, which has those of its
+    /// transaction.
     ///
     /// # Errors
-    /// Those of `work`, of [`Pool::begin`] and of [`Transaction::commit`].
-    pub async fn transaction<T, E, F>(
-        &self,
+    /// Those of [`begin`](Self::begin).
+    pub async fn begin_with(
+        &mut self,
         options: TransactionOptions,
-        mut work: F,
-    ) -> Result<T, E>
-    where
-        E: From<Error>,
-        F: AsyncFnMut(&mut Transaction) -> Result<T, E>,
-    {
-        let mut attempt = 0;
-        loop {
-            let mut transaction = self.begin_with(options).await?;
-            let result = work(&mut transaction).await;
-            let state = transaction.lease.transaction.as_ref();
-            let mut conflict = state.is_some_and(|state| state.conflict);
-            let error = match result {
-                Ok(value) => match transaction.commit().await {
-                    Ok(()) => return Ok(value),
-                    Err(error @ Error::CommitUnknown(_)) => return Err(error.into()),
-                    Err(error) => {
-                        conflict |= matches!(&error, Error::Sqlx(error) if is_conflict(error));
-                        error.into()
-                    }
-                },
-                Err(error) => {
-                    // The work's own error says more than a failed rollback, which the lease recovers from anyway.
-                    let _ = transaction.rollback().await;
-                    error
-                }
-            };
-            if !conflict || attempt == options.retries {
-                return Err(error);
-            }
-            attempt += 1;
-            let pause = Duration::from_millis(5 << attempt.min(6));
-            tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
-        }
+    ) -> Result<Transaction<'_>, Error> {
+        Transaction::start(MaybeLease::Lent(self), options).await
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 }

@@ -280,8 +280,8 @@ async fn a_rotated_password_fails_no_request() {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 let mut lease = pool.acquire().await?;
                 lease.fetch_one("select 1").await?;
-                // Raw, so that it is not reused and the next one has to be opened.
-                lease.raw();
+                // Not given back, so that the next one has to be opened.
+                lease.close();
                 served += 1;
             }
             Ok::<_, Error>(served)

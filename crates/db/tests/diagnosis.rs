@@ -114,7 +114,7 @@ async fn holders_are_named_by_work_place_and_statement() {
     let mut lease = pool.acquire().await.expect("a lease");
     sqlx::query("select $1")
         .bind("canary")
-        .execute(&mut lease)
+        .execute(&mut *lease)
         .await
         .expect("an answer");
     let holder = hold(&pool, "GET /slow");

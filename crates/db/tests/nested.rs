@@ -2,8 +2,8 @@
 
 mod support;
 
-use db::{Error, Lease, Pool};
-use sqlx::{Connection, Executor};
+use db::{Connection, Error, Pool};
+use sqlx::Executor;
 use support::{pool, settled};
 
 async fn table(parameters: &str) -> Pool {
@@ -12,13 +12,16 @@ async fn table(parameters: &str) -> Pool {
     pool
 }
 
-async fn store(lease: &mut Lease, n: i32) {
+async fn store(connection: &mut Connection, n: i32) {
     let insert = sqlx::query("insert into t values ($1)").bind(n);
-    insert.execute(lease).await.expect("stored");
+    insert.execute(connection).await.expect("stored");
 }
 
-async fn fail(lease: &mut Lease) {
-    lease.execute("select 1 / 0").await.expect_err("an error");
+async fn fail(connection: &mut Connection) {
+    connection
+        .execute("select 1 / 0")
+        .await
+        .expect_err("an error");
 }
 
 async fn rows(pool: &Pool) -> Vec<i32> {
@@ -33,7 +36,9 @@ async fn a_commit_after_a_nested_rollback_on_the_raw_connection_stores_the_rest(
     let pool = table("connection_limit=2").await;
     let mut transaction = pool.begin().await.expect("begun");
     store(&mut transaction, 1).await;
-    let mut inner = transaction.raw().begin().await.expect("a savepoint");
+    let mut inner = sqlx::Connection::begin(transaction.as_mut())
+        .await
+        .expect("a savepoint");
     inner
         .execute("insert into t values (2)")
         .await
@@ -55,7 +60,7 @@ async fn a_commit_of_a_transaction_that_was_ended_on_the_raw_connection_is_an_er
     for (ending, stored) in [("rollback", false), ("commit", true)] {
         let mut transaction = pool.begin().await.expect("begun");
         store(&mut transaction, 1).await;
-        transaction.raw().execute(ending).await.expect("ended");
+        transaction.as_mut().execute(ending).await.expect("ended");
         let error = transaction
             .commit()
             .await
@@ -76,7 +81,9 @@ async fn a_commit_of_a_transaction_that_was_ended_on_the_raw_connection_is_an_er
 async fn a_savepoint_that_was_left_open_on_the_raw_connection_is_committed_too() {
     let pool = table("connection_limit=2").await;
     let mut transaction = pool.begin().await.expect("begun");
-    let mut inner = transaction.raw().begin().await.expect("a savepoint");
+    let mut inner = sqlx::Connection::begin(transaction.as_mut())
+        .await
+        .expect("a savepoint");
     inner
         .execute("insert into t values (1)")
         .await

@@ -22,7 +22,7 @@ async fn warm(pool: &Pool, connections: u32) {
 async fn strand(pool: &Pool, gatekeeper: &Gatekeeper) {
     warm(pool, 1).await;
     gatekeeper.set(Mode::Refuse);
-    pool.acquire().await.expect("a lease").raw();
+    pool.acquire().await.expect("a lease").close();
     let error = pool.acquire().await.expect_err("nobody opens");
     assert!(matches!(error, Error::Connect(_)), "{error:?}");
 }
@@ -124,7 +124,7 @@ async fn room_on_the_server_wakes_everybody_who_waits_for_it() {
 }
 
 #[tokio::test]
-async fn whoever_waits_after_a_resize_gets_the_room_of_a_raw_lease() {
+async fn whoever_waits_after_a_resize_gets_the_room_of_a_closed_lease() {
     let (server, url) = (local_postgres::shared(), local_postgres::database());
     let proxy = Proxy::start(server.port(), Duration::ZERO).await;
     let pool = pool_at(
@@ -134,7 +134,7 @@ async fn whoever_waits_after_a_resize_gets_the_room_of_a_raw_lease() {
     warm(&pool, 2).await;
     // Idle for more than half a second, so that they have to answer before they are used.
     sleep(Duration::from_millis(550)).await;
-    let mut held = pool.acquire().await.expect("a lease");
+    let held = pool.acquire().await.expect("a lease");
     proxy.swallow(true);
     let waiter = tokio::spawn(pool.acquire());
     until("the other one has been taken", async || {
@@ -148,8 +148,7 @@ async fn whoever_waits_after_a_resize_gets_the_room_of_a_raw_lease() {
     })
     .await;
     proxy.swallow(false);
-    held.raw();
-    drop(held);
+    held.close();
     let lease = waiter.await.expect("no panic");
     drop(lease.expect("a new connection in its place"));
     settled(&pool).await;

@@ -76,7 +76,7 @@ async fn a_full_pool_says_who_holds_it() {
     let held = pool.acquire().await.expect("a lease");
     let mut busy = pool.acquire().await.expect("a lease");
     sqlx::query("select 'work'")
-        .execute(&mut busy)
+        .execute(&mut *busy)
         .await
         .expect("an answer");
     let started = Instant::now();
@@ -295,7 +295,7 @@ async fn close_sends_waiters_away_and_ends_in_time() {
     assert_eq!((closed.idle, closed.cut), (1, 1), "{closed:?}");
     assert!(matches!(ours.acquire().await, Err(Error::Closed)));
     sqlx::query("select 1")
-        .execute(&mut held)
+        .execute(&mut *held)
         .await
         .expect_err("its session was ended");
     drop(held);

@@ -66,7 +66,7 @@ async fn work(pool: &Pool, secret: i64) -> Result<(), Error> {
                     "select $1::int8, current_setting('application_name'), now()::text",
                 )
                 .bind(secret + n)
-                .fetch_one(&mut lease)
+                .fetch_one(&mut *lease)
                 .await?;
                 assert_eq!(answer, secret + n);
                 assert_ne!(name, "poisoned", "somebody else's setting");

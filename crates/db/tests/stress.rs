@@ -37,8 +37,8 @@ async fn act(pool: &Pool) {
             }
         }
         9 => {
-            if let Ok(mut lease) = pool.acquire().await {
-                lease.raw();
+            if let Ok(lease) = pool.acquire().await {
+                lease.close();
             }
         }
         10 => {

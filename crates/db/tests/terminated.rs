@@ -18,7 +18,7 @@ async fn warm(pool: &db::Pool, connections: u32) -> Vec<i32> {
         let mut lease = lease.expect("a lease");
         let pid = sqlx::query_scalar::<_, i32>("select pg_backend_pid()");
         // The server may have ended a session for being idle meanwhile.
-        pids.extend(pid.fetch_one(&mut lease).await.ok());
+        pids.extend(pid.fetch_one(&mut *lease).await.ok());
     }
     pids
 }

@@ -43,7 +43,7 @@ async fn is_in_a_transaction(pool: &Pool) -> bool {
         .await
         .expect("a setting");
     sqlx::query_scalar("select current_setting('application_name') = 'local'")
-        .fetch_one(&mut lease)
+        .fetch_one(&mut *lease)
         .await
         .expect("an answer")
 }
@@ -92,7 +92,7 @@ async fn a_begin_over_its_deadline_is_rolled_back() {
 async fn what_was_done_to_a_raw_connection_does_not_outlive_its_transaction() {
     let pool = pool("connection_limit=1");
     let mut tx = pool.begin().await.expect("a transaction");
-    tx.raw()
+    tx.as_mut()
         .execute("set application_name to 'poisoned'")
         .await
         .expect("a setting");
@@ -105,7 +105,7 @@ async fn commit_is_an_error_after_a_failure_on_the_raw_connection() {
     let pool = pool("connection_limit=1");
     let mut tx = pool.begin().await.expect("a transaction");
     tx.execute("create table lost ()").await.expect("a table");
-    tx.raw()
+    tx.as_mut()
         .execute("select 1 / 0")
         .await
         .expect_err("a division by zero");
@@ -219,14 +219,14 @@ async fn a_missing_argument_harms_no_neighbour() {
 }
 
 #[tokio::test]
-async fn raw_leases_harm_no_neighbour() {
+async fn closed_leases_harm_no_neighbour() {
     let pool = pool("connection_limit=6");
     warm(&pool, 6).await;
     for _ in 0..3 {
-        pool.acquire().await.expect("a lease").raw();
+        pool.acquire().await.expect("a lease").close();
     }
     settled(&pool).await;
-    assert_eq!(closed(&pool, CloseReason::Broken), 3, "{:?}", pool.stats());
+    assert_eq!(closed(&pool, CloseReason::Lent), 3, "{:?}", pool.stats());
     assert_eq!(
         closed(&pool, CloseReason::Failover),
         0,

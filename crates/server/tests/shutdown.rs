@@ -229,7 +229,7 @@ async fn no_session_is_left_in_the_database() {
         "select count(*) from pg_stat_activity where application_name = 'no-session-is-left'";
     let name = sqlx::query("set application_name = 'no-session-is-left'");
     let mut lease = server.pool().acquire().await.unwrap();
-    name.execute(&mut lease).await.unwrap();
+    name.execute(&mut *lease).await.unwrap();
     drop(lease);
     server.stop().await;
     let cluster = local_postgres::shared();

@@ -145,7 +145,7 @@ async fn try_update(pool: &db::Pool, id: Uuid, change: &Change) -> Result<Attemp
 
 /// The reservation, as it stays until the transaction ends, with the locks of its resource and of the other one.
 async fn lock(
-    transaction: &mut db::Transaction,
+    transaction: &mut db::Connection,
     id: Uuid,
     other: Option<&str>,
 ) -> Result<Attempt<Reservation>> {
@@ -159,10 +159,10 @@ async fn lock(
         ",
         id,
     )
-    .fetch_optional(&mut **transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
     let Some(current) = current else {
-        find(&mut **transaction, id).await?;
+        find(&mut *transaction, id).await?;
         return Ok(Attempt::Locked(id.to_string()));
     };
     let resources = [Some(&*current.resource), other];
@@ -175,7 +175,7 @@ async fn lock(
         "#,
         &resources as _,
     )
-    .fetch_optional(&mut **transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
     Ok(locked.map_or(Attempt::Done(current), Attempt::Locked))
 }

@@ -10,8 +10,8 @@ use tracing::{Instrument as _, Span};
 
 use crate::connect_error::ConnectError;
 use crate::error::Error;
+use crate::pool::connection::Connection;
 use crate::pool::holder::{Caller, Origin};
-use crate::pool::lease::Lease;
 use crate::pool::queue::{queue, take_turn, until_deadline};
 use crate::pool::state::{Nested, Permit, Shared, State, Taken};
 use crate::pool::{connect, janitor};
@@ -21,7 +21,7 @@ use crate::{spans, usage, work};
 const TRUSTED: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_millis(250);
 
-pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease, Error> {
+pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Connection, Error> {
     let work = work::current();
     let caller = Caller { origin, work };
     let mut wait = Wait::new();
@@ -32,7 +32,7 @@ pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Lease,
     lease
 }
 
-async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Lease, Error> {
+async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Connection, Error> {
     let explicit = matches!(caller.origin, Origin::Code(_));
     let asked = wait.asked;
     let (mut permit, queued) = permit_and_turn(pool, &caller, wait).await?;
@@ -59,11 +59,11 @@ async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Le
         }
         let idle = since.saturating_duration_since(taken.connection.idle_since);
         let trusted = !taken.connection.suspect && idle < TRUSTED;
-        let mut lease = Lease::new(permit, taken.connection, explicit);
+        let mut lease = Connection::new(permit, taken.connection, explicit);
         let answer = match trusted {
             true => Ok(()),
             false => {
-                let ping = lease.ping(PING_TIMEOUT).instrument(wait.span(pool));
+                let ping = lease.ping_within(PING_TIMEOUT).instrument(wait.span(pool));
                 until_deadline(pool, asked, ping).await
             }
         };

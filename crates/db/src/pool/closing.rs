@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::error::Loss;
 use crate::metrics::CloseReason;
-use crate::pool::state::{Connection, Permit, Shared, State};
+use crate::pool::state::{Opened, Permit, Shared, State};
 
 /// So many connections that break within this time say that the others are broken too.
 const BREAKS: u32 = 3;
@@ -16,7 +16,7 @@ const BREAKS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Counts connections as closed and tells the server, briefly and in the background; outside a runtime the socket
 /// just closes.
-pub(crate) fn close_connections(pool: &Shared, connections: Vec<Connection>, reason: CloseReason) {
+pub(crate) fn close_connections(pool: &Shared, connections: Vec<Opened>, reason: CloseReason) {
     pool.metrics.closed[reason as usize].fetch_add(connections.len() as u64, Relaxed);
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
@@ -46,14 +46,14 @@ pub(crate) fn close_excess(pool: &Shared) {
     close_connections(pool, connections, CloseReason::Idle);
 }
 
-/// Closes a connection whose state nobody knows. That says nothing about the others.
-pub(crate) fn close_unknown(permit: &mut Permit, connection: Connection) {
+/// Closes a connection for a reason that says nothing about the others.
+pub(crate) fn close_unwanted(permit: &mut Permit, connection: Opened, reason: CloseReason) {
     leave(permit, |_| ());
-    close_connections(&permit.pool, vec![connection], CloseReason::Broken);
+    close_connections(&permit.pool, vec![connection], reason);
 }
 
 /// Drops a connection that is of no further use, and takes the hint about the others.
-pub(crate) fn discard(permit: &mut Permit, connection: Connection, loss: Loss) {
+pub(crate) fn discard(permit: &mut Permit, connection: Opened, loss: Loss) {
     let retired = leave(permit, |state| broke(state, connection.generation, loss));
     permit.pool.metrics.closed[CloseReason::Broken as usize].fetch_add(1, Relaxed);
     if let Some(retired) = retired {
@@ -81,7 +81,7 @@ fn leave<T>(permit: &mut Permit, and: impl FnOnce(&mut State) -> T) -> T {
 
 /// A connection broke. The others have to answer before their next use; when the server itself went away, or after
 /// several breaks in a short time, they all go. Returns those that are idle then.
-fn broke(state: &mut State, generation: u64, loss: Loss) -> Option<Vec<Connection>> {
+fn broke(state: &mut State, generation: u64, loss: Loss) -> Option<Vec<Opened>> {
     if generation != state.generation {
         return None;
     }

@@ -18,7 +18,7 @@ use crate::connect_error::ConnectError;
 use crate::error::Error;
 use crate::metrics::Outcome;
 use crate::pool::closing::close_idle;
-use crate::pool::state::{Connection, Failures, Shared};
+use crate::pool::state::{Failures, Opened, Shared};
 use crate::spans;
 
 /// The first pause between two attempts, and the longest: at first for a restart, after [`EARLY`] for a longer outage.
@@ -67,7 +67,7 @@ async fn connect(
     pool: &Shared,
     limit: Option<Duration>,
     span: Span,
-) -> Result<Connection, ConnectError> {
+) -> Result<Opened, ConnectError> {
     let connected = timeout(limit.unwrap_or(Duration::MAX), connect_now(pool)).await;
     match &connected {
         Ok(Ok(_)) => {}
@@ -77,7 +77,7 @@ async fn connect(
     connected.unwrap_or_else(|_| Err(ConnectError::timeout(&pool.config)))
 }
 
-async fn connect_now(pool: &Shared) -> Result<Connection, ConnectError> {
+async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
     let (config, started) = (&pool.config, Instant::now());
     let generation = pool.state().generation;
     let failed = |source| ConnectError::new(config, source);
@@ -96,7 +96,7 @@ async fn connect_now(pool: &Shared) -> Result<Connection, ConnectError> {
     let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
     pool.metrics.last_connect.store(nanos, Relaxed);
     pool.metrics.create_time.record(took);
-    Ok(Connection {
+    Ok(Opened {
         inner,
         backend,
         generation,
@@ -118,7 +118,7 @@ fn reload_options(pool: &Shared) -> bool {
 }
 
 /// What tells this session from all others of the server, also from a later one with the same process id.
-async fn backend(connection: &mut PgConnection) -> Result<Arc<str>, sqlx::Error> {
+pub(crate) async fn backend(connection: &mut PgConnection) -> Result<Arc<str>, sqlx::Error> {
     // Text protocol: a prepared statement would stay on the server for a query that never comes again.
     const SQL: &str = "select format('pid = %s and backend_start = %L', pid, backend_start) \
                        from pg_stat_activity where pid = pg_backend_pid()";
@@ -139,7 +139,7 @@ impl Connecting {
     }
 
     /// Makes the new connection idle, or tells everybody why there is none. Says whether there is.
-    fn ended(self, connected: Result<Connection, ConnectError>) -> bool {
+    fn ended(self, connected: Result<Opened, ConnectError>) -> bool {
         match connected {
             Ok(connection) => {
                 self.succeeded(connection);
@@ -154,13 +154,13 @@ impl Connecting {
         }
     }
 
-    fn succeeded(mut self, connection: Connection) {
+    fn succeeded(mut self, connection: Opened) {
         let pool = self.pool.clone();
         let mut state = pool.state();
         let failures = state.failures.take();
         // A failover meanwhile does not matter: this connection was made by the new server or fails.
         let generation = state.generation;
-        state.idle.push(Connection {
+        state.idle.push(Opened {
             generation,
             ..connection
         });

@@ -1,334 +1,74 @@
-//! The lease: one connection in one caller's hands, and the record of whether the next caller may have it as it is.
-//!
-//! This file decides what is clean. A connection is clean when nothing is on the wire, no transaction is open and the
-//! session is as it was born. It is marked otherwise *before* anything is sent and clean again only after the last
-//! answer was read, so a future dropped at any point leaves the mark. Only clean connections go straight back.
+//! What a caller gets of the pool: a connection, until the lease is dropped.
 
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::ops::{Deref, DerefMut};
 
-use sqlx::postgres::PgTransactionManager;
-use sqlx::{Connection as _, PgConnection, SqlStr};
-use sqlx_core::transaction::TransactionManager;
-use tokio::time::timeout;
+use crate::pool::connection::Connection;
 
-use crate::error::{Error, Loss, is_broken, is_conflict, loss};
-use crate::metrics::CloseReason;
-use crate::pool::closing::{close_connections, close_unknown, discard};
-use crate::pool::recycle::{Undo, recycle};
-use crate::pool::state::{Connection, Permit, Shared};
-use crate::session_effect::SessionEffect;
-
-/// The janitor replaces connections while they are idle; one that never is goes when it is so much too old.
-const OVERAGE: Duration = Duration::from_secs(30);
-
-/// In what state a connection is. The order matters: it only gets worse until it is proven well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Condition {
-    /// Ready for the next caller.
-    Clean,
-    /// An answer may still be on its way.
-    Unsettled,
-    /// A transaction may be open.
-    InTransaction,
-    /// The session's settings may have changed.
-    Changed,
-    /// Handed out raw: nobody knows.
-    Raw,
-    /// Of no further use.
-    Broken,
-}
-
-/// A connection of the pool in one caller's hands. Dropping it gives it back.
+/// A [`Connection`] of the pool in one caller's hands. Dropping it gives the connection back.
 ///
-/// `&mut Lease` works wherever sqlx takes an executor. What a statement may leave on the session (a setting, a lock, a
-/// listener, an open transaction) is undone before the next caller gets the connection.
-pub struct Lease {
-    /// Taken out only when the lease ends.
-    held: Option<(Connection, Permit)>,
-    pub(crate) condition: Condition,
-    /// The transaction that this lease is in, if [`Transaction`](crate::Transaction) has begun one.
-    pub(crate) transaction: Option<InTransaction>,
-    /// The caller has waited long enough: cancel what runs without further patience.
-    pub(crate) overdue: bool,
-    /// What an error said about the other connections.
-    loss: Option<Loss>,
-    /// Taken for more than the one statement that is known already.
-    explicit: bool,
-    /// How long its caller waited for it.
-    pub(crate) waited: Duration,
-}
-
-/// What has happened in a transaction so far.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct InTransaction {
-    /// What the first statement that failed said: the server will not commit.
-    pub(crate) failed: Option<String>,
-    /// Whether that was a conflict with another transaction, so that running it again may help.
-    pub(crate) conflict: bool,
-    pub(crate) changed: bool,
-    /// How deep it is begun: 1, and 1 more for each savepoint.
-    pub(crate) depth: usize,
-    /// Something was given up half-way, so only the server knows whether it can still commit.
-    pub(crate) doubtful: bool,
-    /// Begun so on purpose: an error about a write says nothing about the server.
-    read_only: bool,
-}
+/// `&mut *lease` works wherever sqlx takes an executor, as with sqlx's `PoolConnection`.
+#[derive(Debug)]
+pub struct Lease(pub(crate) Connection);
 
 impl Lease {
-    pub(crate) fn new(permit: Permit, connection: Connection, explicit: bool) -> Self {
-        Self {
-            held: Some((connection, permit)),
-            condition: Condition::Clean,
-            transaction: None,
-            overdue: false,
-            loss: None,
-            explicit,
-            waited: Duration::ZERO,
-        }
-    }
-
-    /// sqlx's own connection, for what executors cannot do, such as `COPY` or `LISTEN`.
-    ///
-    /// Nobody can know what was done to it, so it is closed afterwards instead of reused.
+    /// Closes the connection instead of giving it back, for one that is known to be of no further use. The pool opens another
+    /// one when it is needed.
     ///
     /// ```no_run
     /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
-    /// let mut lease = pool.acquire().await?;
-    /// let mut copy = lease.raw().copy_in_raw("copy customer (name) from stdin").await?;
-    /// copy.send("Ada\nGrace\n".as_bytes()).await?;
-    /// copy.finish().await?;
+    /// let lease = pool.acquire().await?;
+    /// lease.close();
     /// # Ok(()) }
     /// ```
-    pub fn raw(&mut self) -> &mut PgConnection {
-        self.condition = self.condition.max(Condition::Raw);
-        self.connection()
+    pub fn close(self) {
+        self.0.close();
     }
 
-    #[expect(
-        clippy::expect_used,
-        reason = "`held` is taken only by `drop` and `discard`, which consume the lease"
-    )]
-    pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        let held = self.held.as_mut();
-        &mut held
-            .expect("a lease holds its connection until it ends")
-            .0
-            .inner
-    }
-
-    #[expect(
-        clippy::expect_used,
-        reason = "`held` is taken only by `drop` and `discard`, which consume the lease"
-    )]
-    pub(crate) fn pool(&self) -> Arc<Shared> {
-        let held = self.held.as_ref();
-        let (_, permit) = held.expect("a lease holds its permit until it ends");
-        permit.pool.clone()
-    }
-
-    /// Marks the connection before a statement is sent. Gives the condition in which the statement leaves it when all
-    /// goes well, for [`Lease::ended`].
-    pub(crate) fn started(&mut self, sql: &SqlStr, effect: SessionEffect) -> Condition {
-        if self.explicit
-            && let Some((_, permit)) = &self.held
-            && let Some(index) = permit.holding.holder
-            && let Some(holder) = permit.pool.state().holder(index)
-        {
-            holder.sql = Some(sql.clone());
-        }
-        let left = match (effect, &mut self.transaction) {
-            (SessionEffect::None, _) | (SessionEffect::Transaction, Some(_)) => Condition::Clean,
-            (SessionEffect::Transaction | SessionEffect::Session, None) => Condition::Changed,
-            (SessionEffect::Session, Some(transaction)) => {
-                transaction.changed = true;
-                Condition::Changed
-            }
-        };
-        let after = self.condition.max(left);
-        self.condition = after.max(Condition::Unsettled);
-        after
-    }
-
-    /// Marks the connection after the last answer to a statement was read, or after it failed.
-    pub(crate) fn ended(&mut self, after: Condition, result: Result<(), &sqlx::Error>) {
-        match result {
-            Ok(()) => self.condition = after,
-            Err(error) if is_broken(error) => self.condition = Condition::Broken,
-            // The server's last word on this statement, ReadyForQuery, is still on its way.
-            Err(_) => self.condition = after.max(Condition::Unsettled),
-        }
-        if let Err(error) = result {
-            let read_only = self.transaction.as_ref().is_some_and(|t| t.read_only);
-            let loss = loss(error);
-            // That a read-only transaction cannot write says nothing about the server.
-            if is_broken(error) || (loss == Loss::Server && !read_only) {
-                self.loss = Some(loss);
-            }
-            if let Some(transaction) = &mut self.transaction
-                && transaction.failed.is_none()
-            {
-                transaction.failed = Some(error.to_string());
-                transaction.conflict = is_conflict(error);
-            }
-        }
-    }
-
-    /// Enters a transaction, before BEGIN is sent.
-    pub(crate) fn enter_transaction(&mut self, read_only: bool) {
-        self.transaction = Some(InTransaction {
-            read_only,
-            ..InTransaction::default()
-        });
-        self.condition = self.condition.max(Condition::InTransaction);
-    }
-
-    /// Leaves it, after COMMIT or ROLLBACK was answered.
-    pub(crate) fn leave_transaction(&mut self) {
-        if let Some(transaction) = self.transaction.take()
-            && self.condition < Condition::Raw
-        {
-            self.condition = match transaction.changed {
-                true => Condition::Changed,
-                false => Condition::Clean,
-            };
-        }
-    }
-
-    /// What the first statement that failed in the transaction said.
-    pub(crate) fn failure(&self) -> Option<String> {
-        self.transaction.as_ref()?.failed.clone()
-    }
-
-    /// Whether the server may have ended the transaction already.
-    pub(crate) fn is_transaction_doubtful(&self) -> bool {
-        let state = self.transaction.as_ref();
-        self.condition >= Condition::Raw
-            || state.is_none_or(|state| state.failed.is_some() || state.changed || state.doubtful)
-    }
-
-    /// An error if sqlx is less deep in transactions than was begun here: what comes now would not be in the same one.
-    pub(crate) fn verify_depth(&mut self) -> Result<(), Error> {
-        let begun = self.transaction.as_ref().map_or(0, |state| state.depth);
-        if PgTransactionManager::get_transaction_depth(self.connection()) < begun {
-            let why = "it was ended on the raw connection, or by a savepoint that could not begin";
-            return Err(Error::TransactionFailed(why.to_owned()));
-        }
-        Ok(())
-    }
-
-    /// One round trip within `limit`.
-    pub(crate) async fn ping(&mut self, limit: Duration) -> Result<(), Error> {
-        const NOTHING: SqlStr = SqlStr::from_static("");
-        let after = self.started(&NOTHING, SessionEffect::None);
-        let Ok(answer) = timeout(limit, self.connection().ping()).await else {
-            self.condition = Condition::Broken;
-            return Err(Error::NoAnswer(limit));
-        };
-        self.ended(after, answer.as_ref().copied());
-        answer.map_err(Error::from)
-    }
-
-    /// Throws the connection away and keeps the permit.
-    #[expect(
-        clippy::expect_used,
-        reason = "`held` is taken only by `drop` and `discard`, which consume the lease"
-    )]
-    pub(crate) fn discard(mut self) -> Permit {
-        let held = self.held.take();
-        let (connection, mut permit) = held.expect("a lease holds its permit until it ends");
-        discard(&mut permit, connection, self.loss());
-        permit
-    }
-
-    fn loss(&self) -> Loss {
-        self.loss.unwrap_or(Loss::Connection)
-    }
-
-    /// Makes an unclean connection clean in the background, with its permit, and gives it back then.
-    fn recycle(&self, mut permit: Permit, mut connection: Connection) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return discard(&mut permit, connection, self.loss());
-        };
-        permit.disown();
-        let undo = match self.condition {
-            Condition::InTransaction => Undo::Transaction,
-            Condition::Changed => Undo::Session,
-            _ => Undo::Nothing,
-        };
-        let (overdue, loss) = (self.overdue, self.loss());
-        runtime.spawn(async move {
-            let pool = permit.pool.clone();
-            if recycle(&pool, &mut connection, undo, overdue).await && loss != Loss::Server {
-                pool.metrics.recycled.fetch_add(1, Relaxed);
-                give_back(&mut permit, connection);
-            } else {
-                discard(&mut permit, connection, loss);
-            }
-        });
+    /// Leaves an empty one behind, for which nothing can be done any more.
+    pub(crate) fn take(&mut self) -> Self {
+        Self(std::mem::replace(&mut self.0, Connection::gone()))
     }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let Some((connection, mut permit)) = self.held.take() else {
-            return;
-        };
-        match self.condition {
-            Condition::Clean => give_back(&mut permit, connection),
-            Condition::Raw => close_unknown(&mut permit, connection),
-            Condition::Broken => discard(&mut permit, connection, self.loss()),
-            _ => self.recycle(permit, connection),
+impl Deref for Lease {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+}
+
+/// A connection that a function has taken from the pool, or was lent by its caller.
+#[derive(Debug)]
+pub enum MaybeLease<'c> {
+    /// Taken: it goes back when this is dropped.
+    Taken(Lease),
+    /// Lent by whoever has it.
+    Lent(&'c mut Connection),
+}
+
+impl Deref for MaybeLease<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        match self {
+            Self::Taken(lease) => lease,
+            Self::Lent(connection) => connection,
         }
     }
 }
 
-/// Makes a clean connection idle, or closes it if it is no longer wanted.
-fn give_back(permit: &mut Permit, connection: Connection) {
-    let now = Instant::now();
-    let Permit { pool, holding, .. } = permit;
-    let mut state = pool.state();
-    holding.end(&mut state, now);
-    let too_old = |expires: Instant| expires + OVERAGE <= now;
-    let reason = if pool.permits.semaphore.is_closed() {
-        Some(CloseReason::Shutdown)
-    } else if connection.generation != state.generation {
-        Some(CloseReason::Failover)
-    } else if state.total() >= pool.permits.limit.load(Relaxed) {
-        Some(CloseReason::Idle)
-    } else if connection.expires.is_some_and(too_old) && state.outage().is_none() {
-        Some(CloseReason::Lifetime)
-    } else {
-        None
-    };
-    let Some(reason) = reason else {
-        state.came_back = Some(now);
-        state.idle.push(Connection {
-            idle_since: now,
-            suspect: false,
-            ..connection
-        });
-        let wanted = state.waiting > 0;
-        drop(state);
-        if wanted {
-            pool.available.notify_one();
+impl DerefMut for MaybeLease<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        match self {
+            Self::Taken(lease) => lease,
+            Self::Lent(connection) => connection,
         }
-        return;
-    };
-    let lacks_connection = state.lacks_connection();
-    drop(state);
-    close_connections(pool, vec![connection], reason);
-    if lacks_connection {
-        pool.available.notify_waiters();
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("condition", &self.condition)
-            .finish_non_exhaustive()
     }
 }

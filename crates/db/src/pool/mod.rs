@@ -1,13 +1,14 @@
 //! The pool as its users see it. Each of its promises is kept in a file of this folder, and each file imports only
 //! files below it:
 //!
-//! `acquire`, `close`, `janitor` · `queue`, `events` · `lease` · `recycle` · `control_connection` · `connect` · `closing` · `state` ·
+//! `acquire`, `close`, `janitor` · `queue`, `events` · `lease` · `connection` · `recycle` · `control_connection` · `connect` · `closing` · `state` ·
 //! `permits`, `holder` · `delay`
 
 mod acquire;
 mod close;
 mod closing;
 mod connect;
+mod connection;
 mod control_connection;
 mod delay;
 mod events;
@@ -35,12 +36,13 @@ use crate::metrics::{Stats, Times};
 use crate::server_limits::ServerLimits;
 
 pub use crate::pool::close::Closed;
+pub use crate::pool::connection::Connection;
 pub use crate::pool::holder::Held;
-pub use crate::pool::lease::Lease;
+pub use crate::pool::lease::{Lease, MaybeLease};
 
 pub(crate) use crate::pool::acquire::acquire;
+pub(crate) use crate::pool::connection::{Condition, InTransaction};
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
-pub(crate) use crate::pool::lease::{Condition, InTransaction};
 pub(crate) use crate::pool::recycle::roll_back_to;
 #[cfg(test)]
 pub(crate) use crate::pool::state::LOCKS;
@@ -105,8 +107,8 @@ impl Pool {
     /// ```no_run
     /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
     /// let mut lease = pool.acquire().await?;
-    /// sqlx::query("select 1").execute(&mut lease).await?;
-    /// sqlx::query("select 2").execute(&mut lease).await?;
+    /// sqlx::query("select 1").execute(&mut *lease).await?;
+    /// sqlx::query("select 2").execute(&mut *lease).await?;
     /// # Ok(()) }
     /// ```
     ///
@@ -115,8 +117,15 @@ impl Pool {
     /// when it would come to that, [`Error::Connect`] within `connect_timeout`, or [`Error::Closed`].
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
-        let (pool, place) = (self.0.clone(), Location::caller());
-        async move { acquire(&pool, Origin::Code(place)).await }
+        self.acquire_at(Location::caller())
+    }
+
+    pub(crate) fn acquire_at(
+        &self,
+        place: &'static Location<'static>,
+    ) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
+        let pool = self.0.clone();
+        async move { Ok(Lease(acquire(&pool, Origin::Code(place)).await?)) }
     }
 
     /// A connection beside the pool, for work that is not a request's.
@@ -269,7 +278,7 @@ impl Pool {
             return control_connection::ping(&self.0).await;
         }
         let mut lease = acquire(&self.0, Origin::Statement(READINESS)).await?;
-        lease.ping(limit).await
+        lease.ping_within(limit).await
     }
 
     /// Closes the pool for good. Waiters get [`Error::Closed`] at once, idle connections close, and busy ones may finish.

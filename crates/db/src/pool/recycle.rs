@@ -8,8 +8,8 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 
 use crate::error::{is_broken, is_in_transaction};
-use crate::pool::control_connection;
-use crate::pool::state::{Connection, Shared};
+use crate::pool::state::{Opened, Shared};
+use crate::pool::{connect, control_connection};
 
 /// How long a connection may take to become clean. It keeps its permit meanwhile, so this is short.
 const DEADLINE: Duration = Duration::from_millis(600);
@@ -25,13 +25,15 @@ pub(crate) enum Undo {
     Transaction,
     /// Settings, locks or listeners of the session may have changed, or a transaction be open.
     Session,
+    /// The same, and it may not even be the connection that it was.
+    Anything,
 }
 
 /// Makes a connection clean, and says whether it is. A statement that nobody waits for is cancelled, at once if its
 /// caller has waited for long.
 pub(crate) async fn recycle(
     pool: &Shared,
-    connection: &mut Connection,
+    connection: &mut Opened,
     undo: Undo,
     overdue: bool,
 ) -> bool {
@@ -46,6 +48,10 @@ pub(crate) async fn recycle(
             }
             Undo::Transaction => roll_back_to(inner, 0).await?,
             Undo::Session => reset(inner).await?,
+            Undo::Anything => {
+                reset(inner).await?;
+                return Ok(is_sound(connection).await?);
+            }
         }
         // Otherwise sqlx would take the next BEGIN for a savepoint.
         Ok::<_, sqlx::Error>(PgTransactionManager::get_transaction_depth(inner) == 0)
@@ -54,11 +60,7 @@ pub(crate) async fn recycle(
 }
 
 /// Waits until the server is ready for the next statement.
-async fn settle(
-    pool: &Shared,
-    connection: &mut Connection,
-    overdue: bool,
-) -> Result<(), sqlx::Error> {
+async fn settle(pool: &Shared, connection: &mut Opened, overdue: bool) -> Result<(), sqlx::Error> {
     let patience = if overdue { Duration::ZERO } else { PATIENCE };
     if let Ok(settled) = timeout(patience, read_answers(&mut connection.inner)).await {
         return settled;
@@ -79,6 +81,16 @@ async fn read_answers(connection: &mut PgConnection) -> Result<(), sqlx::Error> 
             Err(_) => {}
         }
     }
+}
+
+/// Whether what was lent is the connection that it was: the same session, ready, and no answer but its own on the wire.
+async fn is_sound(connection: &mut Opened) -> Result<bool, sqlx::Error> {
+    // Behind a pooler nothing tells one session from another.
+    let Some(backend) = &connection.backend else {
+        return Ok(false);
+    };
+    let now = connect::backend(&mut connection.inner).await?;
+    Ok(now == *backend && PgTransactionManager::get_transaction_depth(&connection.inner) == 0)
 }
 
 /// Rolls back until sqlx is only so deep in transactions, so that what it knows agrees with the server.

@@ -146,7 +146,7 @@ impl Shared {
 }
 
 /// An open connection.
-pub(crate) struct Connection {
+pub(crate) struct Opened {
     pub(crate) inner: PgConnection,
     /// The condition by which `pg_stat_activity` knows this session and no other. `None` behind a pooler.
     pub(crate) backend: Option<Arc<str>>,
@@ -158,7 +158,7 @@ pub(crate) struct Connection {
     pub(crate) suspect: bool,
 }
 
-impl Connection {
+impl Opened {
     /// Whether it has reached its age.
     pub(crate) fn is_older_than(&self, time: Instant) -> bool {
         self.expires.is_some_and(|expires| expires <= time)
@@ -174,7 +174,7 @@ pub(crate) struct Failures {
 
 /// A connection that was taken for a caller.
 pub(crate) struct Taken {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Opened,
     /// Where the state keeps its holder.
     pub(crate) holder: usize,
     /// The caller's task holds another one.
@@ -190,7 +190,7 @@ pub(crate) struct Nested {
 #[derive(Default)]
 pub(crate) struct State {
     /// The last one back is the first one out: its caches are warm, and the others may grow old and go.
-    pub(crate) idle: Vec<Connection>,
+    pub(crate) idle: Vec<Opened>,
     holders: Vec<Option<Holder>>,
     free: Vec<usize>,
     /// Connections being opened.
@@ -263,7 +263,7 @@ impl State {
     }
 
     /// Takes an idle connection that has reached its age out of use.
-    pub(crate) fn take_older_than(&mut self, time: Instant) -> Option<Connection> {
+    pub(crate) fn take_older_than(&mut self, time: Instant) -> Option<Opened> {
         let index = self.idle.iter().position(|one| one.is_older_than(time))?;
         Some(self.idle.remove(index))
     }

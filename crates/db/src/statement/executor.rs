@@ -1,4 +1,4 @@
-//! `&Pool` and `&mut Lease` as sqlx executors: the only file that speaks sqlx's building-block trait.
+//! `&Pool` and `&mut Connection` as sqlx executors: the only file that speaks sqlx's building-block trait.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sqlx::{Describe, Execute, Executor, Postgres, SqlStr};
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::pool::{Lease, Origin, Pool, acquire};
+use crate::pool::{Connection, Origin, Pool, acquire};
 use crate::session_effect::SessionEffect;
 use crate::statement::rows::Rows;
 use crate::statement::run::{Statement, Step, run, run_on_pool};
@@ -88,14 +88,14 @@ impl<'p> Executor<'p> for &Pool {
         Box::pin(async move {
             acquire(&pool.0, Origin::Statement(sql.clone()))
                 .await?
-                .raw()
+                .lend()
                 .describe(sql)
                 .await
         })
     }
 }
 
-impl<'c> Executor<'c> for &'c mut Lease {
+impl<'c> Executor<'c> for &'c mut Connection {
     type Database = Postgres;
 
     fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<PgQueryResult, sqlx::Error>>
@@ -153,20 +153,20 @@ impl<'c> Executor<'c> for &'c mut Lease {
     where
         'c: 'e,
     {
-        self.raw().describe(sql)
+        self.lend().describe(sql)
     }
 }
 
 async fn prepare(
-    lease: &mut Lease,
+    connection: &mut Connection,
     sql: SqlStr,
     types: &[PgTypeInfo],
 ) -> Result<PgStatement, sqlx::Error> {
-    let after = lease.started(&sql, SessionEffect::None);
-    let pool = lease.pool();
+    let after = connection.started(&sql, SessionEffect::None);
+    let pool = connection.pool();
     let limit = pool.config.socket_timeout.unwrap_or(Duration::MAX);
-    let prepared = timeout(limit, lease.connection().prepare_with(sql, types)).await;
+    let prepared = timeout(limit, connection.inner().prepare_with(sql, types)).await;
     let prepared = prepared.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
-    lease.ended(after, prepared.as_ref().map(drop));
+    connection.ended(after, prepared.as_ref().map(drop));
     prepared
 }

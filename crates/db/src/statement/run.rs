@@ -17,7 +17,7 @@ use tracing::Span;
 use crate::error::{Error, is_broken, is_stale_plan, is_timeout, was_idle};
 use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
-use crate::pool::{Condition, Lease, Origin, Pool, Shared, acquire, on_one_line};
+use crate::pool::{Condition, Connection, Origin, Pool, Shared, acquire, on_one_line};
 use crate::session_effect::{SessionEffect, controls_transaction};
 use crate::{spans, usage};
 
@@ -191,10 +191,10 @@ pub(crate) async fn run_on_pool(
     statement: &Statement,
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
-    let mut lease = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
-    match run(&pool.0, &mut lease, statement, answer).await {
+    let mut connection = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
+    match run(&pool.0, &mut connection, statement, answer).await {
         Err(error) if answer.is_empty() && may_repeat(statement, &error) => {
-            drop(lease);
+            drop(connection);
             // Boxed, because each statement would carry the size of what almost none needs.
             Box::pin(repeat(pool, statement, answer)).await
         }
@@ -207,9 +207,9 @@ async fn repeat(
     statement: &Statement,
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
-    let mut lease = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
+    let mut connection = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
     pool.0.metrics.repeated.fetch_add(1, Relaxed);
-    run(&pool.0, &mut lease, statement, answer).await
+    run(&pool.0, &mut connection, statement, answer).await
 }
 
 /// Whether a statement that failed before its first row has surely not run, or may run twice.
@@ -220,24 +220,24 @@ fn may_repeat(statement: &Statement, error: &sqlx::Error) -> bool {
 /// Runs a statement to its end.
 pub(crate) async fn run(
     pool: &Shared,
-    lease: &mut Lease,
+    connection: &mut Connection,
     statement: &Statement,
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
-    if lease.transaction.is_some() {
-        verify(lease, statement)?;
+    if connection.transaction.is_some() {
+        verify(connection, statement)?;
     }
-    let waited = std::mem::take(&mut lease.waited);
+    let waited = std::mem::take(&mut connection.waited);
     let mut timer = Timer::start(pool, &statement.sql, waited);
     // Inside a transaction the failure has ended it already. Text without arguments may be several statements, of which
     // some have run.
-    let mut second_time = lease.transaction.is_some() || statement.arguments.is_none();
+    let mut second_time = connection.transaction.is_some() || statement.arguments.is_none();
     loop {
-        let after = lease.started(&statement.sql, statement.effect);
-        let Some(result) = read(lease.connection(), statement, &mut timer, answer).await else {
-            return Err(overdue(lease, &mut timer));
+        let after = connection.started(&statement.sql, statement.effect);
+        let Some(result) = read(connection.inner(), statement, &mut timer, answer).await else {
+            return Err(overdue(connection, &mut timer));
         };
-        lease.ended(after, result.as_ref().copied());
+        connection.ended(after, result.as_ref().copied());
         match &result {
             Ok(()) => timer.outcome = Outcome::Ok,
             Err(error) => timer.outcome = Outcome::of(error),
@@ -245,7 +245,7 @@ pub(crate) async fn run(
         match result {
             Err(error) if is_stale_plan(&error) && timer.rows == 0 && !second_time => {
                 second_time = true;
-                Box::pin(forget_statements(lease, after)).await?;
+                Box::pin(forget_statements(connection, after)).await?;
             }
             result => return result,
         }
@@ -335,8 +335,8 @@ async fn pause() {
 }
 
 /// Nothing is sent in a transaction that has ended, or that would end it behind its back.
-fn verify(lease: &mut Lease, statement: &Statement) -> Result<(), sqlx::Error> {
-    lease.verify_depth()?;
+fn verify(connection: &mut Connection, statement: &Statement) -> Result<(), sqlx::Error> {
+    connection.verify_depth()?;
     if controls_transaction(statement.sql.as_str()) {
         let instead = "a transaction is begun and ended by begin, commit and rollback of `Transaction`, not by SQL";
         return Err(sqlx::Error::InvalidArgument(instead.to_owned()));
@@ -344,10 +344,10 @@ fn verify(lease: &mut Lease, statement: &Statement) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// The caller has waited for `socket_timeout`. The lease stays marked: the statement is cancelled and the connection
+/// The caller has waited for `socket_timeout`. It stays marked: the statement is cancelled and the connection
 /// made clean.
-fn overdue(lease: &mut Lease, timer: &mut Timer<'_>) -> sqlx::Error {
-    lease.overdue = true;
+fn overdue(connection: &mut Connection, timer: &mut Timer<'_>) -> sqlx::Error {
+    connection.overdue = true;
     let limit = timer.pool.config.socket_timeout.unwrap_or_default();
     let error = Error::StatementTimeout(limit).into();
     timer.outcome = Outcome::Timeout;
@@ -355,10 +355,17 @@ fn overdue(lease: &mut Lease, timer: &mut Timer<'_>) -> sqlx::Error {
 }
 
 /// Makes the server and sqlx forget their prepared statements, after a table changed under them.
-async fn forget_statements(lease: &mut Lease, after: Condition) -> Result<(), sqlx::Error> {
-    let limit = lease.pool().config.socket_timeout.unwrap_or(Duration::MAX);
-    let forgotten = timeout(limit, lease.connection().clear_cached_statements()).await;
+async fn forget_statements(
+    connection: &mut Connection,
+    after: Condition,
+) -> Result<(), sqlx::Error> {
+    let limit = connection
+        .pool()
+        .config
+        .socket_timeout
+        .unwrap_or(Duration::MAX);
+    let forgotten = timeout(limit, connection.inner().clear_cached_statements()).await;
     let result = forgotten.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
-    lease.ended(after, result.as_ref().copied());
+    connection.ended(after, result.as_ref().copied());
     result
 }

@@ -1,0 +1,49 @@
+//! The statements that begin and end transactions, sent so that sqlx knows how deep a connection is in them.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgTransactionManager;
+use sqlx::{PgConnection, SqlStr};
+use sqlx_core::transaction::TransactionManager;
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::metrics::Outcome;
+use crate::pool::Connection;
+use crate::session_effect::SessionEffect;
+use crate::spans;
+
+/// Sends one of the transaction's own statements, which leave no mark of their own on the session. `text` is what traces say
+/// of it.
+pub(crate) async fn control(
+    connection: &mut Connection,
+    text: &str,
+    send: impl AsyncFnOnce(&mut PgConnection) -> Result<(), sqlx::Error>,
+) -> Result<(), Error> {
+    const NOTHING: SqlStr = SqlStr::from_static("");
+    let after = connection.started(&NOTHING, SessionEffect::None);
+    let pool = connection.pool();
+    let limit = pool.config.socket_timeout.unwrap_or(Duration::MAX);
+    let span = spans::statement(&pool.config, text);
+    let Ok(result) = timeout(limit, send(connection.inner())).await else {
+        connection.overdue = true;
+        spans::ended(&span, &Outcome::Timeout);
+        return Err(Error::StatementTimeout(limit));
+    };
+    if let Err(error) = &result {
+        spans::ended(&span, &Outcome::of(error));
+    }
+    connection.ended(after, result.as_ref().copied());
+    result.map_err(Error::from)
+}
+
+/// Commits until sqlx is only so deep in transactions: first what was left open inside, on the raw connection.
+pub(crate) async fn commit_to(
+    connection: &mut PgConnection,
+    depth: usize,
+) -> Result<(), sqlx::Error> {
+    while PgTransactionManager::get_transaction_depth(connection) > depth {
+        PgTransactionManager::commit(connection).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! One connection in one caller's hands, and the record of whether the next caller may have it as it is.
+//!
+//! This file decides what is clean. A connection is clean when nothing is on the wire, no transaction is open and the
+//! session is as it was born. It is marked otherwise *before* anything is sent and clean again only after the last
+//! answer was read, so a future dropped at any point leaves the mark. Only clean connections go straight back.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgTransactionManager;
+use sqlx::{Connection as _, PgConnection, SqlStr};
+use sqlx_core::transaction::TransactionManager;
+use tokio::time::timeout;
+
+use crate::error::{Error, Loss, is_broken, is_conflict, loss};
+use crate::metrics::CloseReason;
+use crate::pool::closing::{close_connections, close_unwanted, discard};
+use crate::pool::recycle::{Undo, recycle};
+use crate::pool::state::{Opened, Permit, Shared};
+use crate::session_effect::SessionEffect;
+
+/// The janitor replaces connections while they are idle; one that never is goes when it is so much too old.
+const OVERAGE: Duration = Duration::from_secs(30);
+
+/// In what state a connection is. The order matters: it only gets worse until it is proven well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Condition {
+    /// Ready for the next caller.
+    Clean,
+    /// An answer may still be on its way.
+    Unsettled,
+    /// A transaction may be open.
+    InTransaction,
+    /// The session's settings may have changed.
+    Changed,
+    /// Lent as sqlx's own: nobody knows.
+    Lent,
+    /// Of no further use.
+    Broken,
+}
+
+/// A connection of the pool, as a [`Lease`](crate::Lease) and a [`Transaction`](crate::Transaction) hand it out.
+///
+/// `&mut Connection` works wherever sqlx takes an executor, and is what a function takes that runs statements for whoever
+/// has a lease or a transaction. What a statement may leave on the session (a setting, a lock, a listener, an open
+/// transaction) is undone before the next caller gets the connection.
+///
+/// ```no_run
+/// async fn rename(connection: &mut db::Connection, name: &str) -> Result<(), sqlx::Error> {
+///     let update = sqlx::query("update customer set name = $1").bind(name);
+///     update.execute(connection).await.map(drop)
+/// }
+/// # async fn example(pool: &db::Pool) -> Result<(), Box<dyn std::error::Error>> {
+/// rename(&mut *pool.acquire().await?, "Ada").await?;
+///
+/// let mut transaction = pool.begin().await?;
+/// rename(&mut transaction, "Grace").await?;
+/// transaction.commit().await?;
+/// # Ok(()) }
+/// ```
+///
+/// It is sqlx's `PgConnection` too, for a function that wants one. What such a function does cannot be seen, so the
+/// connection has to prove afterwards that it is sound, which costs a few round trips in the background; one that does
+/// not is closed, as `lent` in the metrics.
+pub struct Connection {
+    /// Taken out only when the lease ends.
+    held: Option<(Opened, Permit)>,
+    pub(crate) condition: Condition,
+    /// The transaction that this lease is in, if [`Transaction`](crate::Transaction) has begun one.
+    pub(crate) transaction: Option<InTransaction>,
+    /// The caller has waited long enough: cancel what runs without further patience.
+    pub(crate) overdue: bool,
+    /// What an error said about the other connections.
+    loss: Option<Loss>,
+    /// Taken for more than the one statement that is known already.
+    explicit: bool,
+    /// How long its caller waited for it.
+    pub(crate) waited: Duration,
+}
+
+/// What has happened in a transaction so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InTransaction {
+    /// What the first statement that failed said: the server will not commit.
+    pub(crate) failed: Option<String>,
+    /// Whether that was a conflict with another transaction, so that running it again may help.
+    pub(crate) conflict: bool,
+    pub(crate) changed: bool,
+    /// How deep it is begun: 1, and 1 more for each savepoint.
+    pub(crate) depth: usize,
+    /// Something was given up half-way, so only the server knows whether it can still commit.
+    pub(crate) doubtful: bool,
+    /// Begun so on purpose: an error about a write says nothing about the server.
+    read_only: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(permit: Permit, connection: Opened, explicit: bool) -> Self {
+        let mut new = Self::gone();
+        (new.held, new.explicit) = (Some((connection, permit)), explicit);
+        new
+    }
+
+    /// What is left of one that was taken away.
+    pub(crate) fn gone() -> Self {
+        Self {
+            held: None,
+            condition: Condition::Clean,
+            transaction: None,
+            overdue: false,
+            loss: None,
+            explicit: false,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// sqlx's own connection, in the hands of somebody who may do anything with it.
+    pub(crate) fn lend(&mut self) -> &mut PgConnection {
+        self.condition = self.condition.max(Condition::Lent);
+        self.inner()
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "`held` is taken only by `drop`, `close` and `discard`, which consume it"
+    )]
+    pub(crate) fn inner(&mut self) -> &mut PgConnection {
+        let held = self.held.as_mut();
+        &mut held.expect("it is held until it ends").0.inner
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "`held` is taken only by `drop`, `close` and `discard`, which consume it"
+    )]
+    pub(crate) fn pool(&self) -> Arc<Shared> {
+        let held = self.held.as_ref();
+        let (_, permit) = held.expect("it is held until it ends");
+        permit.pool.clone()
+    }
+
+    /// Marks the connection before a statement is sent. Gives the condition in which the statement leaves it when all
+    /// goes well, for [`Connection::ended`].
+    pub(crate) fn started(&mut self, sql: &SqlStr, effect: SessionEffect) -> Condition {
+        if self.explicit
+            && let Some((_, permit)) = &self.held
+            && let Some(index) = permit.holding.holder
+            && let Some(holder) = permit.pool.state().holder(index)
+        {
+            holder.sql = Some(sql.clone());
+        }
+        let left = match (effect, &mut self.transaction) {
+            (SessionEffect::None, _) | (SessionEffect::Transaction, Some(_)) => Condition::Clean,
+            (SessionEffect::Transaction | SessionEffect::Session, None) => Condition::Changed,
+            (SessionEffect::Session, Some(transaction)) => {
+                transaction.changed = true;
+                Condition::Changed
+            }
+        };
+        let after = self.condition.max(left);
+        self.condition = after.max(Condition::Unsettled);
+        after
+    }
+
+    /// Marks the connection after the last answer to a statement was read, or after it failed.
+    pub(crate) fn ended(&mut self, after: Condition, result: Result<(), &sqlx::Error>) {
+        match result {
+            Ok(()) => self.condition = after,
+            Err(error) if is_broken(error) => self.condition = Condition::Broken,
+            // The server's last word on this statement, ReadyForQuery, is still on its way.
+            Err(_) => self.condition = after.max(Condition::Unsettled),
+        }
+        if let Err(error) = result {
+            let read_only = self.transaction.as_ref().is_some_and(|t| t.read_only);
+            let loss = loss(error);
+            // That a read-only transaction cannot write says nothing about the server.
+            if is_broken(error) || (loss == Loss::Server && !read_only) {
+                self.loss = Some(loss);
+            }
+            if let Some(transaction) = &mut self.transaction
+                && transaction.failed.is_none()
+            {
+                transaction.failed = Some(error.to_string());
+                transaction.conflict = is_conflict(error);
+            }
+        }
+    }
+
+    /// Enters a transaction, before BEGIN is sent.
+    pub(crate) fn enter_transaction(&mut self, read_only: bool) {
+        self.transaction = Some(InTransaction {
+            read_only,
+            depth: 1,
+            ..InTransaction::default()
+        });
+        self.condition = self.condition.max(Condition::InTransaction);
+    }
+
+    /// Leaves it, after COMMIT or ROLLBACK was answered.
+    pub(crate) fn leave_transaction(&mut self) {
+        if let Some(transaction) = self.transaction.take()
+            && self.condition < Condition::Lent
+        {
+            self.condition = match transaction.changed {
+                true => Condition::Changed,
+                false => Condition::Clean,
+            };
+        }
+    }
+
+    /// Leaves it, with a rollback that is sent before the next statement.
+    pub(crate) fn abandon_transaction(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            let left = match transaction.changed {
+                true => Condition::Changed,
+                false => Condition::InTransaction,
+            };
+            self.condition = self.condition.max(left);
+        }
+    }
+
+    /// What the first statement that failed in the transaction said.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.transaction.as_ref()?.failed.clone()
+    }
+
+    /// Whether the server may have ended the transaction already.
+    pub(crate) fn is_transaction_doubtful(&self) -> bool {
+        let state = self.transaction.as_ref();
+        self.condition >= Condition::Lent
+            || state.is_none_or(|state| state.failed.is_some() || state.changed || state.doubtful)
+    }
+
+    /// An error if sqlx is less deep in transactions than was begun here: what comes now would not be in the same one.
+    pub(crate) fn verify_depth(&mut self) -> Result<(), Error> {
+        let begun = self.transaction.as_ref().map_or(0, |state| state.depth);
+        if PgTransactionManager::get_transaction_depth(self.inner()) < begun {
+            let why = "it was ended on the raw connection, or by a savepoint that could not begin";
+            return Err(Error::TransactionFailed(why.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// One round trip within `limit`.
+    pub(crate) async fn ping_within(&mut self, limit: Duration) -> Result<(), Error> {
+        const NOTHING: SqlStr = SqlStr::from_static("");
+        let after = self.started(&NOTHING, SessionEffect::None);
+        let Ok(answer) = timeout(limit, self.inner().ping()).await else {
+            self.condition = Condition::Broken;
+            return Err(Error::NoAnswer(limit));
+        };
+        self.ended(after, answer.as_ref().copied());
+        answer.map_err(Error::from)
+    }
+
+    /// Closes the connection and gives the permit back.
+    pub(crate) fn close(mut self) {
+        if let Some((connection, mut permit)) = self.held.take() {
+            close_unwanted(&mut permit, connection, CloseReason::Lent);
+        }
+    }
+
+    /// Throws the connection away and keeps the permit.
+    #[expect(
+        clippy::expect_used,
+        reason = "`held` is taken only by `drop`, `close` and `discard`, which consume it"
+    )]
+    pub(crate) fn discard(mut self) -> Permit {
+        let held = self.held.take();
+        let (connection, mut permit) = held.expect("it is held until it ends");
+        discard(&mut permit, connection, self.loss());
+        permit
+    }
+
+    fn loss(&self) -> Loss {
+        self.loss.unwrap_or(Loss::Connection)
+    }
+
+    /// Makes an unclean connection clean in the background, with its permit, and gives it back then.
+    fn recycle(&self, mut permit: Permit, mut connection: Opened) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return discard(&mut permit, connection, self.loss());
+        };
+        permit.disown();
+        let undo = match self.condition {
+            Condition::InTransaction => Undo::Transaction,
+            Condition::Changed => Undo::Session,
+            Condition::Lent => Undo::Anything,
+            _ => Undo::Nothing,
+        };
+        let (overdue, loss) = (self.overdue, self.loss());
+        runtime.spawn(async move {
+            let pool = permit.pool.clone();
+            if recycle(&pool, &mut connection, undo, overdue).await && loss != Loss::Server {
+                pool.metrics.recycled.fetch_add(1, Relaxed);
+                give_back(&mut permit, connection);
+            } else if undo == Undo::Anything && loss == Loss::Connection {
+                close_unwanted(&mut permit, connection, CloseReason::Lent);
+            } else {
+                discard(&mut permit, connection, loss);
+            }
+        });
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some((connection, mut permit)) = self.held.take() else {
+            return;
+        };
+        match self.condition {
+            Condition::Clean => give_back(&mut permit, connection),
+            Condition::Broken => discard(&mut permit, connection, self.loss()),
+            _ => self.recycle(permit, connection),
+        }
+    }
+}
+
+/// Makes a clean connection idle, or closes it if it is no longer wanted.
+fn give_back(permit: &mut Permit, connection: Opened) {
+    let now = Instant::now();
+    let Permit { pool, holding, .. } = permit;
+    let mut state = pool.state();
+    holding.end(&mut state, now);
+    let too_old = |expires: Instant| expires + OVERAGE <= now;
+    let reason = if pool.permits.semaphore.is_closed() {
+        Some(CloseReason::Shutdown)
+    } else if connection.generation != state.generation {
+        Some(CloseReason::Failover)
+    } else if state.total() >= pool.permits.limit.load(Relaxed) {
+        Some(CloseReason::Idle)
+    } else if connection.expires.is_some_and(too_old) && state.outage().is_none() {
+        Some(CloseReason::Lifetime)
+    } else {
+        None
+    };
+    let Some(reason) = reason else {
+        state.came_back = Some(now);
+        state.idle.push(Opened {
+            idle_since: now,
+            suspect: false,
+            ..connection
+        });
+        let wanted = state.waiting > 0;
+        drop(state);
+        if wanted {
+            pool.available.notify_one();
+        }
+        return;
+    };
+    let lacks_connection = state.lacks_connection();
+    drop(state);
+    close_connections(pool, vec![connection], reason);
+    if lacks_connection {
+        pool.available.notify_waiters();
+    }
+}
+
+impl Deref for Connection {
+    type Target = PgConnection;
+
+    #[expect(
+        clippy::expect_used,
+        reason = "`held` is taken only by `drop`, `close` and `discard`, which consume it"
+    )]
+    fn deref(&self) -> &PgConnection {
+        let held = self.held.as_ref();
+        &held.expect("it is held until it ends").0.inner
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.lend()
+    }
+}
+
+impl AsMut<PgConnection> for Connection {
+    fn as_mut(&mut self) -> &mut PgConnection {
+        self.lend()
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("condition", &self.condition)
+            .finish_non_exhaustive()
+    }
+}
