@@ -248,6 +248,16 @@ impl Metrics {
         }
     }
 
+    /// Hands to the `metrics` facade what pools of sqlx's own have of the limit.
+    pub(crate) fn publish_part(&self, limit: u32, idle: u32, in_use: u32) {
+        const STATE: &str = "db.client.connection.state";
+        let name = || format!("{}/sqlx", self.pool);
+        gauge!("db.client.connection.max", POOL_NAME => name()).set(limit);
+        for (state, count) in [("idle", idle), ("used", in_use)] {
+            gauge!("db.client.connection.count", POOL_NAME => name(), STATE => state).set(count);
+        }
+    }
+
     /// Hands to the `metrics` facade how many sessions the server has, of how many.
     pub(crate) fn publish_server(&self, sessions: u32, most: u32) {
         gauge!(SESSIONS.0, POOL_NAME => self.pool.clone()).set(sessions);

@@ -1,5 +1,6 @@
 //! How a caller gets a connection: first a permit, in the order of the callers, then a connection and a lease on it.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -81,6 +82,24 @@ async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Co
             Err(_) => permit = lease.discard(),
         }
     }
+}
+
+/// What is idle, without a wait of any kind.
+pub(crate) fn try_acquire(
+    pool: &Arc<Shared>,
+    place: &'static Location<'static>,
+) -> Option<Connection> {
+    pool.permits.semaphore.try_acquire().ok()?.forget();
+    let mut permit = Permit::new(pool.clone());
+    let caller = Caller {
+        origin: Origin::Code(place),
+        work: work::current(),
+    };
+    let taken = pool.state().take(&caller, Instant::now())?;
+    permit.holding.holder = Some(taken.holder);
+    pool.waited(caller.work.as_deref(), Duration::ZERO);
+    pool.metrics.acquired.fetch_add(1, Relaxed);
+    Some(Connection::new(permit, taken.connection, true))
 }
 
 /// A caller's wait for a connection, counted as its task's however it ends.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join;
 use tokio::time::timeout;
 
 use crate::pool::closing::close_idle;
-use crate::pool::control_connection;
 use crate::pool::state::Shared;
+use crate::pool::{control_connection, part};
 
 /// What [`Pool::close`](crate::Pool::close) did.
 ///
@@ -41,8 +42,12 @@ pub(crate) async fn close(pool: &Arc<Shared>, deadline: Duration) -> Closed {
     let busy = pool.state().in_use();
     let idle = close_idle(pool);
     let patience = deadline.saturating_sub(LONGEST_END.min(deadline / 4));
-    let _ = timeout(patience, unused(pool)).await;
-    let cut = pool.state().in_use();
+    // Polled again later, the parts would close anew: once is enough, and goes on by itself.
+    let parts = pool.clone();
+    let parts = tokio::spawn(async move { part::close(&parts).await });
+    let _ = timeout(patience, join(unused(pool), parts)).await;
+    let parts = part::stats(pool).map_or(0, |(_, _, in_use)| in_use);
+    let cut = pool.state().in_use() + parts;
     // Without a deadline to keep, nothing is waited for, not even the server's answer.
     let end = match deadline.is_zero() {
         true => deadline,

@@ -244,6 +244,15 @@ impl Connection {
         Ok(())
     }
 
+    /// One round trip, within `socket_timeout`.
+    ///
+    /// # Errors
+    /// [`Error::NoAnswer`] when the time is over, or why the connection is of no further use.
+    pub async fn ping(&mut self) -> Result<(), Error> {
+        let limit = self.pool().config.socket_timeout;
+        self.ping_within(limit.unwrap_or(Duration::MAX)).await
+    }
+
     /// One round trip within `limit`.
     pub(crate) async fn ping_within(&mut self, limit: Duration) -> Result<(), Error> {
         const NOTHING: SqlStr = SqlStr::from_static("");

@@ -15,6 +15,7 @@ mod events;
 mod holder;
 mod janitor;
 mod lease;
+mod part;
 mod permits;
 mod queue;
 mod recycle;
@@ -26,7 +27,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{PgConnection, SqlStr};
+use sqlx::{PgConnection, PgPool, SqlStr};
 use tokio::time::timeout;
 
 use crate::config::{Config, ConfigError};
@@ -137,8 +138,72 @@ impl Pool {
         connect::open(self.config(), &change((*options).clone())).await
     }
 
+    /// A connection if one is idle, at once. It is not asked for a sign of life first, as [`acquire`](Self::acquire) does with
+    /// one that has been idle for long.
+    ///
+    /// ```no_run
+    /// # fn example(pool: &db::Pool) {
+    /// if let Some(lease) = pool.try_acquire() {
+    ///     // work that may as well be done another time
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn try_acquire(&self) -> Option<Lease> {
+        acquire::try_acquire(&self.0, Location::caller()).map(Lease)
+    }
+
+    /// A pool of sqlx's own that may open `connections` of this pool's limit, for crates that want a [`sqlx::PgPool`]: job
+    /// queues, session stores, other libraries on sqlx. This pool's limit is so much lower until either is closed.
+    ///
+    /// Its connections are opened with the same options: address, credentials, TLS, session settings. They are counted in the
+    /// metrics under this pool's name with `/sqlx` behind it, and close with [`Pool::close`]. What sqlx's pool does with them
+    /// is its own: what one caller leaves on a session, the next one finds. A connection taken out of it with `detach` is no
+    /// longer part of anybody's limit, and after a failover it finds out by itself which of its connections are dead.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &db::Pool) -> Result<(), Box<dyn std::error::Error>> {
+    /// let theirs = pool.sqlx_pool(2).await?;
+    /// let mut listener = sqlx::postgres::PgListener::connect_with(&theirs).await?;
+    /// listener.listen("orders").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// If `connections` is 0 or not below the limit; those of [`acquire`](Self::acquire) while so many are not free.
+    pub async fn sqlx_pool(&self, connections: u32) -> Result<PgPool, Error> {
+        part::check(&self.0, connections)?;
+        let mut free = Vec::new();
+        for _ in 0..connections {
+            free.push(self.acquire().await?.0);
+        }
+        Ok(part::make(&self.0, free))
+    }
+
+    /// What the pool opens connections with, for a tool that opens one beside it: the same address, credentials, TLS and
+    /// session settings. Such a connection is not part of the limit.
+    ///
+    /// ```no_run
+    /// # use sqlx::ConnectOptions;
+    /// # async fn example(pool: &db::Pool) -> Result<(), sqlx::Error> {
+    /// let options = pool.connect_options().application_name("nightly report");
+    /// let connection = options.connect().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn connect_options(&self) -> PgConnectOptions {
+        (*connect::options(&self.0)).clone()
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.permits.semaphore.is_closed()
+    }
+
     /// Changes `connection_limit` while the pool runs; 0 counts as 1. What is in use stays; connections over a smaller
-    /// limit close when they come back.
+    /// limit close when they come back. What [`sqlx_pool`](Self::sqlx_pool) has taken of the limit stays taken.
     ///
     /// ```
     /// # fn example(pool: &db::Pool) {
@@ -147,7 +212,7 @@ impl Pool {
     /// # }
     /// ```
     pub fn resize(&self, limit: u32) {
-        self.0.permits.resize(limit.max(1));
+        part::resize(&self.0, limit);
         closing::close_excess(&self.0);
         self.0.available.notify_waiters();
     }
@@ -185,6 +250,9 @@ impl Pool {
     pub fn publish(&self) -> Stats {
         let (metrics, stats) = (&self.0.metrics, self.stats());
         stats.publish(metrics.pool_name());
+        if let Some((limit, idle, in_use)) = part::stats(&self.0) {
+            metrics.publish_part(limit, idle, in_use);
+        }
         if let Some(server) = self.server() {
             metrics.publish_server(server.others + stats.open, server.usable);
         }

@@ -1,0 +1,113 @@
+//! A part of the limit as a pool of sqlx's own, for crates that want that type: one budget, two doors.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use sqlx::PgPool;
+use sqlx::pool::CloseEvent;
+use sqlx::postgres::PgPoolOptions;
+
+use crate::error::Error;
+use crate::pool::closing::close_excess;
+use crate::pool::connect;
+use crate::pool::connection::Connection;
+use crate::pool::state::{Part, Shared};
+
+/// As good as no limit.
+const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
+/// Why a pool of `connections` cannot be a part of this one, if it cannot.
+pub(crate) fn check(pool: &Shared, connections: u32) -> Result<(), Error> {
+    let limit = pool.permits.limit.load(Relaxed);
+    if (1..limit).contains(&connections) {
+        return Ok(());
+    }
+    Err(Error::Sqlx(sqlx::Error::InvalidArgument(format!(
+        "a pool of sqlx's own may have 1 to {} of the {limit} connections, not {connections}: raise connection_limit, so \
+         that both have what they need",
+        limit - 1
+    ))))
+}
+
+/// Makes a pool of sqlx's own in the place of these connections.
+pub(crate) fn make(pool: &Arc<Shared>, free: Vec<Connection>) -> PgPool {
+    let connections = free.len() as u32;
+    let theirs = open(pool, connections);
+    let mut parts = parts(pool);
+    let id = parts.last().map_or(0, |part| part.id + 1);
+    parts.push(Part {
+        id,
+        pool: theirs.clone(),
+        connections,
+    });
+    let limit = pool.permits.limit.load(Relaxed);
+    // Before the connections go, so that nobody opens others in their place.
+    pool.permits.resize(limit - connections);
+    drop(parts);
+    free.into_iter().for_each(Connection::close);
+    close_excess(pool);
+    tokio::spawn(take_back(Arc::downgrade(pool), id, theirs.close_event()));
+    theirs
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place where sqlx's pool is wanted"
+)]
+fn open(pool: &Shared, connections: u32) -> PgPool {
+    let config = &pool.config;
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(config.pool_timeout.unwrap_or(NEVER).min(NEVER))
+        .max_lifetime(config.max_connection_lifetime)
+        .idle_timeout(config.max_idle_connection_lifetime)
+        .connect_lazy_with((*connect::options(pool)).clone())
+}
+
+/// Gives the connections back to the limit when that pool has closed all of its own.
+async fn take_back(pool: Weak<Shared>, id: usize, closed: CloseEvent) {
+    closed.await;
+    let Some(shared) = pool.upgrade() else { return };
+    let Some(part) = parts(&shared).iter().find(|part| part.id == id).cloned() else {
+        return;
+    };
+    drop(shared);
+    // Until the last one that is in use has come back.
+    part.pool.close().await;
+    let Some(shared) = pool.upgrade() else { return };
+    let mut parts = parts(&shared);
+    parts.retain(|part| part.id != id);
+    let limit = shared.permits.limit.load(Relaxed);
+    shared.permits.resize(limit + part.connections);
+    drop(parts);
+    shared.available.notify_waiters();
+}
+
+/// Changes the whole limit: what the parts have, they keep.
+pub(crate) fn resize(pool: &Shared, limit: u32) {
+    let parts = parts(pool);
+    let given: u32 = parts.iter().map(|part| part.connections).sum();
+    pool.permits.resize(limit.saturating_sub(given).max(1));
+}
+
+/// Closes all of them, which ends when what is in use has come back.
+pub(crate) async fn close(pool: &Shared) {
+    let all = parts(pool).clone();
+    join_all(all.iter().map(|part| part.pool.close())).await;
+}
+
+/// How many connections they may have together, how many are idle, and how many are in use. `None` if there is no part.
+pub(crate) fn stats(pool: &Shared) -> Option<(u32, u32, u32)> {
+    let parts = parts(pool);
+    let sum = |count: fn(&Part) -> u32| parts.iter().map(count).sum::<u32>();
+    let idle = sum(|part| part.pool.num_idle() as u32);
+    let open = sum(|part| part.pool.size());
+    let limit = sum(|part| part.connections);
+    (!parts.is_empty()).then_some((limit, idle, open.saturating_sub(idle)))
+}
+
+fn parts(pool: &Shared) -> MutexGuard<'_, Vec<Part>> {
+    pool.parts.lock().unwrap_or_else(PoisonError::into_inner)
+}
