@@ -172,7 +172,7 @@ async fn ended<T, E: From<Error>>(result: Result<T, E>, left: &Left) -> Result<T
 /// transaction, which only a pool of sqlx's can make.
 ///
 /// ```no_run
-/// async fn transfer(db: impl db::Acquire<'_>, from: i64, to: i64) -> Result<(), db::Error> {
+/// async fn transfer(mut db: impl db::Acquire, from: i64, to: i64) -> Result<(), db::Error> {
 ///     // On the pool a transaction, inside of one a savepoint.
 ///     let mut transaction = db.begin().await?;
 ///     for (account, change) in [(from, -1), (to, 1)] {
@@ -193,57 +193,53 @@ async fn ended<T, E: From<Error>>(result: Result<T, E>, left: &Left) -> Result<T
 /// transaction.commit().await?;
 /// # Ok(()) }
 /// ```
-pub trait Acquire<'c>: Send {
+pub trait Acquire: Send {
     /// A connection: the caller's, or one of the pool until it is dropped.
     ///
     /// # Errors
     /// Those of [`Pool::acquire`].
-    fn acquire(self) -> impl Future<Output = Result<MaybeLease<'c>, Error>> + Send;
+    fn acquire(&mut self) -> impl Future<Output = Result<MaybeLease<'_>, Error>> + Send;
 
     /// A transaction, or a savepoint inside the caller's.
     ///
     /// # Errors
     /// Those of [`Pool::begin`].
-    fn begin(self) -> impl Future<Output = Result<Transaction<'c>, Error>> + Send;
+    fn begin(&mut self) -> impl Future<Output = Result<Transaction<'_>, Error>> + Send;
 }
 
-impl<'c> Acquire<'c> for &'c Pool {
+impl Acquire for &Pool {
     #[track_caller]
-    fn acquire(self) -> impl Future<Output = Result<MaybeLease<'c>, Error>> + Send {
+    fn acquire(&mut self) -> impl Future<Output = Result<MaybeLease<'_>, Error>> + Send {
         let acquired = Pool::acquire(self);
         async move { Ok(MaybeLease::Taken(acquired.await?)) }
     }
 
     #[track_caller]
-    fn begin(self) -> impl Future<Output = Result<Transaction<'c>, Error>> + Send {
+    fn begin(&mut self) -> impl Future<Output = Result<Transaction<'_>, Error>> + Send {
         let begun = Pool::begin(self);
         async move { Ok(begun.await?) }
     }
 }
 
-impl<'c> Acquire<'c> for &'c mut Connection {
-    fn acquire(self) -> impl Future<Output = Result<MaybeLease<'c>, Error>> + Send {
-        ready(Ok(MaybeLease::Lent(self)))
-    }
-
-    fn begin(self) -> impl Future<Output = Result<Transaction<'c>, Error>> + Send {
-        Connection::begin(self)
-    }
-}
-
-/// What dereferences to a connection lends it.
+/// What lends a connection.
 macro_rules! lends {
     ($($lender:ty),*) => {$(
-        impl<'c> Acquire<'c> for &'c mut $lender {
-            fn acquire(self) -> impl Future<Output = Result<MaybeLease<'c>, Error>> + Send {
-                Acquire::acquire(&mut **self)
+        impl Acquire for &mut $lender {
+            fn acquire(&mut self) -> impl Future<Output = Result<MaybeLease<'_>, Error>> + Send {
+                ready(Ok(MaybeLease::Lent(self)))
             }
 
-            fn begin(self) -> impl Future<Output = Result<Transaction<'c>, Error>> + Send {
-                Acquire::begin(&mut **self)
+            fn begin(&mut self) -> impl Future<Output = Result<Transaction<'_>, Error>> + Send {
+                Connection::begin(self)
             }
         }
+    )*};
+}
 
+lends!(Connection, Lease, MaybeLease<'_>, Transaction<'_>);
+
+macro_rules! as_mut {
+    ($($lender:ty),*) => {$(
         impl AsMut<PgConnection> for $lender {
             fn as_mut(&mut self) -> &mut PgConnection {
                 self.lend()
@@ -252,7 +248,7 @@ macro_rules! lends {
     )*};
 }
 
-lends!(Lease, MaybeLease<'_>, Transaction<'_>);
+as_mut!(Connection, Lease, MaybeLease<'_>, Transaction<'_>);
 
 /// sqlx's own trait, for functions that ask for it.
 macro_rules! lends_to_sqlx {

@@ -236,3 +236,140 @@ async fn a_rollback_after_a_failed_begin_leaves_no_transaction_to_the_next_calle
     assert_eq!(rows(&pool).await.len(), 10);
     settled(&pool).await;
 }
+
+#[tokio::test]
+async fn a_transaction_on_a_lease_ends_before_the_leases_next_statement() {
+    let pool = table("connection_limit=1").await;
+    let mut lease = pool.acquire().await.expect("a lease");
+    let mut kept = lease.begin().await.expect("begun");
+    store(&mut kept, 1).await;
+    kept.commit().await.expect("committed");
+    let mut dropped = lease.begin().await.expect("begun");
+    store(&mut dropped, 2).await;
+    fail(&mut dropped).await;
+    drop(dropped);
+    store(&mut lease, 3).await;
+    let mut undone = lease.begin().await.expect("begun");
+    store(&mut undone, 4).await;
+    undone.rollback().await.expect("rolled back");
+    let mut last = lease.begin().await.expect("begun");
+    store(&mut last, 5).await;
+    drop(last);
+    drop(lease);
+    assert_eq!(rows(&pool).await, [1, 3]);
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_begin_given_up_on_a_lease_loses_no_later_statement_in_silence() {
+    let pool = table("connection_limit=1").await;
+    for polls in 1..4 {
+        let mut lease = pool.acquire().await.expect("a lease");
+        if support::dropped_after(polls, lease.begin()).await.is_some() {
+            continue;
+        }
+        let stored = lease.execute("insert into t values (1)").await;
+        drop(lease);
+        assert_eq!(
+            rows(&pool).await.len(),
+            usize::from(stored.is_ok()),
+            "{stored:?}"
+        );
+        pool.execute("truncate t").await.expect("emptied");
+    }
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_function_takes_the_pool_a_lease_or_a_transaction() {
+    async fn store_both(mut db: impl db::Acquire, fails: bool) -> Result<(), Error> {
+        let mut transaction = db.begin().await?;
+        store(&mut transaction, 1).await;
+        if fails {
+            transaction.execute("select 1 / 0").await?;
+        }
+        transaction.commit().await
+    }
+    async fn count(mut db: impl db::Acquire) -> Result<i64, Error> {
+        let mut connection = db.acquire().await?;
+        let count = sqlx::query_scalar("select count(*) from t");
+        Ok(count.fetch_one(&mut *connection).await?)
+    }
+    let pool = table("connection_limit=1").await;
+    store_both(&pool, true).await.expect_err("divided by zero");
+    store_both(&pool, false).await.expect("stored");
+    let mut lease = pool.acquire().await.expect("a lease");
+    store_both(&mut lease, true)
+        .await
+        .expect_err("divided by zero");
+    store_both(&mut lease, false).await.expect("stored");
+    assert_eq!(count(&mut lease).await.expect("a count"), 2);
+    drop(lease);
+    let mut transaction = pool.begin().await.expect("begun");
+    store_both(&mut transaction, true)
+        .await
+        .expect_err("divided by zero");
+    store_both(&mut transaction, false).await.expect("stored");
+    let mut inner = transaction.begin().await.expect("a savepoint");
+    store_both(&mut inner, false).await.expect("stored");
+    assert_eq!(count(&mut inner).await.expect("a count"), 4);
+    inner.rollback().await.expect("undone");
+    transaction.commit().await.expect("committed");
+    // Spawned, as in a handler.
+    let task = tokio::spawn({
+        let pool = pool.clone();
+        async move {
+            store_both(&pool, false).await?;
+            let mut transaction = pool.begin().await?;
+            store_both(&mut transaction, false).await?;
+            transaction.commit().await?;
+            let options = db::TransactionOptions::default();
+            let fails = [false, false];
+            let work = async |mut transaction: db::Transaction<'static>| {
+                for fails in fails.iter() {
+                    store_both(&mut transaction, *fails).await?;
+                }
+                Ok::<_, Error>(())
+            };
+            pool.transaction(options, work).await
+        }
+    });
+    task.await.expect("no panic").expect("stored");
+    assert_eq!(count(&pool).await.expect("a count"), 7);
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_closure_may_end_its_transaction_but_not_keep_it() {
+    let pool = table("connection_limit=2").await;
+    let options = db::TransactionOptions::default();
+    let run = async |how: &str| {
+        let kept = std::sync::Mutex::new(None);
+        let result = pool.transaction(options, async |mut transaction| {
+            store(&mut transaction, 1).await;
+            match how {
+                "commit" => transaction.commit().await?,
+                "roll back" => transaction.rollback().await?,
+                "keep" => *kept.lock().expect("a lock") = Some(transaction),
+                "fail" => fail(&mut transaction).await,
+                _ => {}
+            }
+            Ok::<_, Error>(())
+        });
+        (result.await, rows(&pool).await.len())
+    };
+    assert!(matches!(run("leave").await, (Ok(()), 1)));
+    assert!(matches!(run("commit").await, (Ok(()), 2)));
+    assert!(matches!(run("roll back").await, (Ok(()), 2)));
+    assert!(matches!(
+        run("fail").await,
+        (Err(Error::TransactionFailed(_)), 2)
+    ));
+    let (result, rows) = run("keep").await;
+    let error = result.expect_err("nothing is committed").to_string();
+    assert!(
+        error.contains("kept beyond the closure") && rows == 2,
+        "{error}"
+    );
+    settled(&pool).await;
+}

@@ -387,12 +387,6 @@ impl DerefMut for Connection {
     }
 }
 
-impl AsMut<PgConnection> for Connection {
-    fn as_mut(&mut self) -> &mut PgConnection {
-        self.lend()
-    }
-}
-
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
