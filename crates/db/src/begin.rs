@@ -8,7 +8,7 @@ use futures_core::future::BoxFuture;
 use sqlx::{PgConnection, Postgres};
 
 use crate::error::{Error, is_broken, is_conflict};
-use crate::pool::{Connection, Lease, MaybeLease, Pool};
+use crate::pool::{Connection, Lease, MaybeLease, Origin, Pool};
 use crate::transaction::{Left, LeftBehind, Transaction, TransactionOptions};
 
 impl Pool {
@@ -93,12 +93,18 @@ fn begin_at(
     options: TransactionOptions,
     place: &'static Location<'static>,
 ) -> impl Future<Output = Result<Transaction<'static>, Error>> + Send + use<> {
-    let (first, second) = (pool.acquire_at(place), pool.acquire_at(place));
+    let pool = pool.clone();
     async move {
-        match Transaction::start(MaybeLease::Taken(first.await?), options).await {
+        let limits = pool.1.as_deref().copied().unwrap_or_default();
+        let take = async || {
+            Ok::<_, Error>(MaybeLease::Taken(Lease(
+                pool.take(Origin::Code(place)).await?,
+            )))
+        };
+        match Transaction::start(take().await?, options, &limits).await {
             // Its connection had ended while idle. Nothing has begun, so another one may.
             Err(Error::Sqlx(error)) if is_broken(&error) => {
-                Transaction::start(MaybeLease::Taken(second.await?), options).await
+                Transaction::start(take().await?, options, &limits).await
             }
             started => started,
         }
@@ -215,9 +221,13 @@ impl Acquire for &Pool {
     }
 
     #[track_caller]
+    #[expect(
+        clippy::redundant_async_block,
+        reason = "it gives a shorter lifetime to what would be 'static"
+    )]
     fn begin(&mut self) -> impl Future<Output = Result<Transaction<'_>, Error>> + Send {
         let begun = Pool::begin(self);
-        async move { Ok(begun.await?) }
+        async move { begun.await }
     }
 }
 

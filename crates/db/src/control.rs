@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgTransactionManager;
-use sqlx::{PgConnection, SqlStr};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, SqlSafeStr, SqlStr};
 use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::metrics::Outcome;
-use crate::pool::Connection;
+use crate::pool::{Connection, Pool};
 use crate::session_effect::SessionEffect;
 use crate::spans;
 
@@ -23,7 +23,7 @@ pub(crate) async fn control(
     const NOTHING: SqlStr = SqlStr::from_static("");
     let after = connection.started(&NOTHING, SessionEffect::None);
     let pool = connection.pool();
-    let limit = pool.config.socket_timeout.unwrap_or(Duration::MAX);
+    let limit = connection.socket_timeout.unwrap_or(Duration::MAX);
     let span = spans::statement(&pool.config, text);
     let Ok(result) = timeout(limit, send(connection.inner())).await else {
         connection.overdue = true;
@@ -37,7 +37,7 @@ pub(crate) async fn control(
     result.map_err(Error::from)
 }
 
-/// Commits until sqlx is only so deep in transactions: first what was left open inside, on the raw connection.
+/// Commits until sqlx is only so deep in transactions: first what was left open inside, on sqlx's own connection.
 pub(crate) async fn commit_to(
     connection: &mut PgConnection,
     depth: usize,
@@ -46,4 +46,22 @@ pub(crate) async fn commit_to(
         PgTransactionManager::commit(connection).await?;
     }
     Ok(())
+}
+
+impl Connection {
+    /// Tells the server the limits of this pool that it has to know, until the connection is given back.
+    pub(crate) async fn limit(&mut self, pool: &Pool) -> Result<(), Error> {
+        let Some(told) = pool.1.as_deref().and_then(|limits| limits.sql("set")) else {
+            return Ok(());
+        };
+        if pool.config().pgbouncer {
+            let instead = "behind PgBouncer only a transaction can have limits of its own that the server has to know";
+            return Err(Error::Sqlx(sqlx::Error::InvalidArgument(
+                instead.to_owned(),
+            )));
+        }
+        // Numbers and names of settings, nothing else.
+        let told = AssertSqlSafe(told).into_sql_str();
+        Ok(self.execute(told).await.map(drop)?)
+    }
 }

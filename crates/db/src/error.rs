@@ -52,6 +52,15 @@ pub enum Error {
     /// The server did not answer a statement within `socket_timeout`. Whether it ran is not known.
     #[error("no answer to a statement within {0:?} (socket_timeout)")]
     StatementTimeout(Duration),
+    /// The transaction took longer than [`Limits::transaction`](crate::Limits::transaction). It is rolled back.
+    #[error("the transaction took longer than {0:?} (limits.transaction) and is rolled back")]
+    TransactionTimeout(Duration),
+    /// A transaction paused for longer than this between two statements, so the server rolled it back and closed the
+    /// connection.
+    #[error(
+        "the transaction paused for longer than {0:?} (idle_in_transaction_session_timeout): the server has ended it"
+    )]
+    TransactionPaused(Duration),
     /// The server did not answer a sign-of-life check, such as [`Pool::check`](crate::Pool::check), within a limit that
     /// is not a setting.
     #[error("the database did not answer a check within {0:?}")]
@@ -79,7 +88,10 @@ impl Error {
                 true
             }
             Self::StatementTimeout(_) | Self::NoAnswer(_) | Self::CommitUnknown(_) => true,
-            Self::TransactionFailed(_) | Self::Migrate(_) => false,
+            Self::TransactionFailed(_)
+            | Self::TransactionTimeout(_)
+            | Self::TransactionPaused(_)
+            | Self::Migrate(_) => false,
             Self::Sqlx(error) => {
                 is_broken(error)
                     || matches!(error, sqlx::Error::PoolClosed | sqlx::Error::PoolTimedOut)
@@ -133,7 +145,10 @@ impl From<Error> for sqlx::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Sqlx(error) => error,
-            error @ (Error::PoolTimeout(_) | Error::StatementTimeout(_) | Error::NoAnswer(_)) => {
+            error @ (Error::PoolTimeout(_)
+            | Error::StatementTimeout(_)
+            | Error::TransactionTimeout(_)
+            | Error::NoAnswer(_)) => {
                 sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, error))
             }
             error => sqlx::Error::Io(io::Error::other(error)),

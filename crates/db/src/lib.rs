@@ -23,6 +23,7 @@
 #![warn(clippy::too_many_lines, clippy::unwrap_used, clippy::expect_used)]
 
 mod begin;
+mod beside;
 mod config;
 mod connect_error;
 mod control;
@@ -32,6 +33,7 @@ mod doctor;
 mod duration;
 mod error;
 mod histogram;
+mod limits;
 mod metrics;
 mod migrate;
 mod only_reads;
@@ -56,6 +58,7 @@ pub use doctor::Report;
 pub use doctor::checks::{Check, Verdict};
 pub use error::Error;
 pub use histogram::{Histogram, HistogramSnapshot};
+pub use limits::Limits;
 pub use metrics::{CloseReason, Stats, Times};
 pub use migrate::Schema;
 pub use pool::{Closed, Connection, Held, Lease, MaybeLease, Pool, pool};

@@ -5,11 +5,12 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::postgres::PgTransactionManager;
-use sqlx::{Executor, PgConnection, SqlStr};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, SqlSafeStr, SqlStr};
 use sqlx_core::transaction::TransactionManager;
 
 use crate::control::{commit_to, control};
 use crate::error::{Error, is_broken, is_conflict};
+use crate::limits::Limits;
 use crate::pool::{Connection, InTransaction, Lease, MaybeLease, roll_back_to};
 
 /// How a transaction runs. The default is the server's: READ COMMITTED, read and write.
@@ -95,11 +96,12 @@ impl<'c> Transaction<'c> {
     pub(crate) async fn start(
         mut connection: MaybeLease<'c>,
         options: TransactionOptions,
+        limits: &Limits,
     ) -> Result<Self, Error> {
         connection.verify_depth()?;
         let around = connection.transaction.clone();
         match &around {
-            None => begin(&mut connection, options).await?,
+            None => begin(&mut connection, options, limits).await?,
             Some(around) => savepoint(&mut connection, around.depth + 1).await?,
         }
         Ok(Self {
@@ -176,6 +178,11 @@ impl<'c> Transaction<'c> {
     }
 
     async fn commit_outermost(&mut self) -> Result<(), Error> {
+        let patience = self.connection.patience();
+        if patience.limit.is_zero() {
+            self.roll_back_outermost().await?;
+            return Err(patience.error());
+        }
         if self.connection.is_transaction_doubtful() {
             // A rollback to a savepoint may have saved the transaction: only the server knows. It accepts a savepoint
             // in a transaction that can still commit, and nowhere else.
@@ -195,7 +202,11 @@ impl<'c> Transaction<'c> {
                 self.connection.leave_transaction();
                 Ok(())
             }
-            Err(Error::Sqlx(error)) if is_broken(&error) => Err(Error::CommitUnknown(error)),
+            // A pause for too long was before it, so it surely was not carried out.
+            Err(Error::Sqlx(error)) if is_broken(&error) => match patience.explain(error).into() {
+                Error::Sqlx(error) => Err(Error::CommitUnknown(error)),
+                explained => Err(explained),
+            },
             Err(error @ Error::StatementTimeout(_)) => Err(Error::CommitUnknown(error.into())),
             Err(error) => Err(error),
         }
@@ -249,17 +260,22 @@ impl<'c> Transaction<'c> {
     fn restore(&mut self, doubtful: bool) {
         if let (Some(around), Some(state)) = (self.around.take(), &mut self.connection.transaction)
         {
-            let changed = state.changed;
-            *state = around;
-            state.changed |= changed;
-            state.doubtful |= doubtful;
+            state.restore(around, doubtful);
         }
     }
 }
 
-async fn begin(connection: &mut Connection, options: TransactionOptions) -> Result<(), Error> {
-    connection.enter_transaction(options.read_only);
-    let begin = SqlStr::from_static(options.begin());
+async fn begin(
+    connection: &mut Connection,
+    options: TransactionOptions,
+    limits: &Limits,
+) -> Result<(), Error> {
+    connection.enter_transaction(options.read_only, limits);
+    let begin = match limits.sql("set local") {
+        None => SqlStr::from_static(options.begin()),
+        // Numbers and names of settings, nothing else.
+        Some(told) => AssertSqlSafe(format!("{}; {told}", options.begin())).into_sql_str(),
+    };
     let begun = control(connection, options.begin(), async |connection| {
         PgTransactionManager::begin(connection, Some(begin)).await
     })
@@ -337,7 +353,7 @@ impl Connection {
         &mut self,
         options: TransactionOptions,
     ) -> Result<Transaction<'_>, Error> {
-        Transaction::start(MaybeLease::Lent(self), options).await
+        Transaction::start(MaybeLease::Lent(self), options, &Limits::default()).await
     }
 }
 

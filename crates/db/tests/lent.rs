@@ -52,7 +52,7 @@ async fn a_function_for_a_pg_connection_takes_a_transaction_and_a_lease() {
     for _ in 0..20 {
         let mut tx = pool.begin().await.expect("begun");
         store(&mut tx, 1).await.expect("stored");
-        store(&mut *tx, 2).await.expect("stored");
+        store(tx.as_mut(), 2).await.expect("stored");
         let mut inner = tx.begin().await.expect("a savepoint");
         store(&mut inner, 3).await.expect("stored");
         inner.rollback().await.expect("undone");

@@ -11,6 +11,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::connect_error::ConnectError;
 use crate::error::Error;
+use crate::limits::Limits;
 use crate::pool::connection::Connection;
 use crate::pool::holder::{Caller, Origin};
 use crate::pool::queue::{queue, take_turn, until_deadline};
@@ -22,9 +23,19 @@ use crate::{spans, usage, work};
 const TRUSTED: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_millis(250);
 
-pub(crate) async fn acquire(pool: &Arc<Shared>, origin: Origin) -> Result<Connection, Error> {
-    let work = work::current();
-    let caller = Caller { origin, work };
+pub(crate) async fn acquire(
+    pool: &Arc<Shared>,
+    limits: Option<&Limits>,
+    origin: Origin,
+) -> Result<Connection, Error> {
+    let caller = Caller {
+        origin,
+        work: work::current(),
+        pool_timeout: match limits.and_then(|limits| limits.wait) {
+            Some(limit) => (limit < Duration::MAX).then_some(limit),
+            None => pool.config.pool_timeout,
+        },
+    };
     let mut wait = Wait::new();
     let lease = lease(pool, caller, &mut wait).await;
     if let Err(error) = &lease {
@@ -50,7 +61,7 @@ async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Co
             Some(taken) => taken,
             None => {
                 let waiting = wait_for_connection(pool, &caller).instrument(wait.span(pool));
-                until_deadline(pool, asked, waiting).await?
+                until_deadline(pool, &caller, asked, waiting).await?
             }
         };
         permit.holding.holder = Some(taken.holder);
@@ -65,7 +76,7 @@ async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Co
             true => Ok(()),
             false => {
                 let ping = lease.ping_within(PING_TIMEOUT).instrument(wait.span(pool));
-                until_deadline(pool, asked, ping).await
+                until_deadline(pool, &caller, asked, ping).await
             }
         };
         match answer {
@@ -94,6 +105,7 @@ pub(crate) fn try_acquire(
     let caller = Caller {
         origin: Origin::Code(place),
         work: work::current(),
+        pool_timeout: None,
     };
     let taken = pool.state().take(&caller, Instant::now())?;
     permit.holding.holder = Some(taken.holder);
@@ -192,7 +204,7 @@ async fn permit_and_turn(
         return Ok((Permit::new(pool.clone()), queued));
     }
     wait.span(pool);
-    let turn = take_turn(pool, work, asked).await?;
+    let turn = take_turn(pool, caller, work, asked).await?;
     let since = Instant::now();
     let queued = take_permit(pool, caller, since, wait).await?;
     let mut permit = Permit::new(pool.clone());
@@ -226,7 +238,7 @@ async fn take_permit(
     if let Some(nested) = nested {
         report_nesting(pool, caller, nested);
     }
-    queue(pool, caller.work.as_deref(), asked).await.map(Some)
+    queue(pool, caller, asked).await.map(Some)
 }
 
 /// Holding one connection while asking for another is how pools lock up: every holder waits for the others.

@@ -113,12 +113,7 @@ fn reload_options(pool: &Shared) -> bool {
     let Some(options) = pool.config.options_now() else {
         return false;
     };
-    for part in pool
-        .parts
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-    {
+    for part in pool.permits.parts().iter() {
         part.pool.set_connect_options(options.clone());
     }
     *pool.options.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);

@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::postgres::PgTransactionManager;
 use sqlx::{Connection as _, PgConnection, SqlStr};
@@ -16,14 +16,14 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 
 use crate::error::{Error, Loss, is_broken, is_conflict, loss};
+use crate::limits::Limits;
 use crate::metrics::CloseReason;
-use crate::pool::closing::{close_connections, close_unwanted, discard};
+use crate::pool::closing::{close_unwanted, discard};
+use crate::pool::give_back::give_back;
+use crate::pool::in_transaction::{InTransaction, Patience};
 use crate::pool::recycle::{Undo, recycle};
 use crate::pool::state::{Opened, Permit, Shared};
 use crate::session_effect::SessionEffect;
-
-/// The janitor replaces connections while they are idle; one that never is goes when it is so much too old.
-const OVERAGE: Duration = Duration::from_secs(30);
 
 /// In what state a connection is. The order matters: it only gets worse until it is proven well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,27 +79,14 @@ pub struct Connection {
     explicit: bool,
     /// How long its caller waited for it.
     pub(crate) waited: Duration,
-}
-
-/// What has happened in a transaction so far.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct InTransaction {
-    /// What the first statement that failed said: the server will not commit.
-    pub(crate) failed: Option<String>,
-    /// Whether that was a conflict with another transaction, so that running it again may help.
-    pub(crate) conflict: bool,
-    pub(crate) changed: bool,
-    /// How deep it is begun: 1, and 1 more for each savepoint.
-    pub(crate) depth: usize,
-    /// Something was given up half-way, so only the server knows whether it can still commit.
-    pub(crate) doubtful: bool,
-    /// Begun so on purpose: an error about a write says nothing about the server.
-    read_only: bool,
+    /// Longest wait for an answer.
+    pub(crate) socket_timeout: Option<Duration>,
 }
 
 impl Connection {
     pub(crate) fn new(permit: Permit, connection: Opened, explicit: bool) -> Self {
         let mut new = Self::gone();
+        new.socket_timeout = permit.pool.config.socket_timeout;
         (new.held, new.explicit) = (Some((connection, permit)), explicit);
         new
     }
@@ -114,6 +101,7 @@ impl Connection {
             loss: None,
             explicit: false,
             waited: Duration::ZERO,
+            socket_timeout: None,
         }
     }
 
@@ -167,6 +155,9 @@ impl Connection {
 
     /// Marks the connection after the last answer to a statement was read, or after it failed.
     pub(crate) fn ended(&mut self, after: Condition, result: Result<(), &sqlx::Error>) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.answered();
+        }
         match result {
             Ok(()) => self.condition = after,
             Err(error) if is_broken(error) => self.condition = Condition::Broken,
@@ -190,12 +181,9 @@ impl Connection {
     }
 
     /// Enters a transaction, before BEGIN is sent.
-    pub(crate) fn enter_transaction(&mut self, read_only: bool) {
-        self.transaction = Some(InTransaction {
-            read_only,
-            depth: 1,
-            ..InTransaction::default()
-        });
+    pub(crate) fn enter_transaction(&mut self, read_only: bool, limits: &Limits) {
+        let setting = self.pool().config.idle_in_transaction_session_timeout;
+        self.transaction = Some(InTransaction::new(read_only, limits, setting));
         self.condition = self.condition.max(Condition::InTransaction);
     }
 
@@ -244,13 +232,18 @@ impl Connection {
         Ok(())
     }
 
+    /// How long the next answer may take.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::new(self.socket_timeout, self.transaction.as_ref())
+    }
+
     /// One round trip, within `socket_timeout`.
     ///
     /// # Errors
     /// [`Error::NoAnswer`] when the time is over, or why the connection is of no further use.
     pub async fn ping(&mut self) -> Result<(), Error> {
-        let limit = self.pool().config.socket_timeout;
-        self.ping_within(limit.unwrap_or(Duration::MAX)).await
+        let limit = self.socket_timeout.unwrap_or(Duration::MAX);
+        self.ping_within(limit).await
     }
 
     /// One round trip within `limit`.
@@ -325,46 +318,6 @@ impl Drop for Connection {
             Condition::Broken => discard(&mut permit, connection, self.loss()),
             _ => self.recycle(permit, connection),
         }
-    }
-}
-
-/// Makes a clean connection idle, or closes it if it is no longer wanted.
-fn give_back(permit: &mut Permit, connection: Opened) {
-    let now = Instant::now();
-    let Permit { pool, holding, .. } = permit;
-    let mut state = pool.state();
-    holding.end(&mut state, now);
-    let too_old = |expires: Instant| expires + OVERAGE <= now;
-    let reason = if pool.permits.semaphore.is_closed() {
-        Some(CloseReason::Shutdown)
-    } else if connection.generation != state.generation {
-        Some(CloseReason::Failover)
-    } else if state.total() >= pool.permits.limit.load(Relaxed) {
-        Some(CloseReason::Idle)
-    } else if connection.expires.is_some_and(too_old) && state.outage().is_none() {
-        Some(CloseReason::Lifetime)
-    } else {
-        None
-    };
-    let Some(reason) = reason else {
-        state.came_back = Some(now);
-        state.idle.push(Opened {
-            idle_since: now,
-            suspect: false,
-            ..connection
-        });
-        let wanted = state.waiting > 0;
-        drop(state);
-        if wanted {
-            pool.available.notify_one();
-        }
-        return;
-    };
-    let lacks_connection = state.lacks_connection();
-    drop(state);
-    close_connections(pool, vec![connection], reason);
-    if lacks_connection {
-        pool.available.notify_waiters();
     }
 }
 

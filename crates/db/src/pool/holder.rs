@@ -25,6 +25,8 @@ pub(crate) struct Caller {
     pub(crate) origin: Origin,
     /// What it does, if it has said so.
     pub(crate) work: Option<Arc<Work>>,
+    /// How long it waits at most: `pool_timeout`, or its own limit.
+    pub(crate) pool_timeout: Option<Duration>,
 }
 
 /// Who holds a connection.

@@ -46,6 +46,10 @@ impl DerefMut for Lease {
 
 /// A connection that a function has taken from the pool, or was lent by its caller.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation for each lease that is taken"
+)]
 pub enum MaybeLease<'c> {
     /// Taken: it goes back when this is dropped.
     Taken(Lease),

@@ -1,7 +1,7 @@
 //! The pool as its users see it. Each of its promises is kept in a file of this folder, and each file imports only
 //! files below it:
 //!
-//! `acquire`, `close`, `janitor` · `queue`, `events` · `lease` · `connection` · `recycle` · `control_connection` · `connect` · `closing` · `state` ·
+//! `acquire`, `close`, `janitor` · `queue`, `events` · `lease` · `connection` · `in_transaction`, `give_back`, `recycle` · `control_connection` · `connect` · `closing` · `state` ·
 //! `permits`, `holder` · `delay`
 
 mod acquire;
@@ -12,10 +12,12 @@ mod connection;
 mod control_connection;
 mod delay;
 mod events;
+mod give_back;
 mod holder;
+mod in_transaction;
 mod janitor;
 mod lease;
-mod part;
+pub(crate) mod part;
 mod permits;
 mod queue;
 mod recycle;
@@ -27,12 +29,13 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{PgConnection, PgPool, SqlStr};
+use sqlx::{PgConnection, SqlStr};
 use tokio::time::timeout;
 
 use crate::config::{Config, ConfigError};
 use crate::diagnosis::Diagnosis;
 use crate::error::Error;
+use crate::limits::Limits;
 use crate::metrics::{Stats, Times};
 use crate::server_limits::ServerLimits;
 
@@ -41,9 +44,9 @@ pub use crate::pool::connection::Connection;
 pub use crate::pool::holder::Held;
 pub use crate::pool::lease::{Lease, MaybeLease};
 
-pub(crate) use crate::pool::acquire::acquire;
-pub(crate) use crate::pool::connection::{Condition, InTransaction};
+pub(crate) use crate::pool::connection::Condition;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
+pub(crate) use crate::pool::in_transaction::InTransaction;
 pub(crate) use crate::pool::recycle::roll_back_to;
 #[cfg(test)]
 pub(crate) use crate::pool::state::LOCKS;
@@ -64,7 +67,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct Pool(pub(crate) Arc<Shared>);
+pub struct Pool(pub(crate) Arc<Shared>, pub(crate) Option<Arc<Limits>>);
 
 /// The process's one pool, made from `DATABASE_URL` at first use and the same ever after.
 ///
@@ -90,7 +93,7 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self(Arc::new(Shared::new(config)))
+        Self(Arc::new(Shared::new(config)), None)
     }
 
     /// A pool with its first connection open.
@@ -125,8 +128,16 @@ impl Pool {
         &self,
         place: &'static Location<'static>,
     ) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
-        let pool = self.0.clone();
-        async move { Ok(Lease(acquire(&pool, Origin::Code(place)).await?)) }
+        let pool = self.clone();
+        async move {
+            let mut lease = Lease(pool.take(Origin::Code(place)).await?);
+            lease.limit(&pool).await?;
+            Ok(lease)
+        }
+    }
+
+    pub(crate) fn options_now(&self) -> PgConnectOptions {
+        (*connect::options(&self.0)).clone()
     }
 
     /// A connection beside the pool, for work that is not a request's.
@@ -134,8 +145,40 @@ impl Pool {
         &self,
         change: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
     ) -> Result<PgConnection, Error> {
-        let options = connect::options(&self.0);
-        connect::open(self.config(), &change((*options).clone())).await
+        connect::open(self.config(), &change(self.options_now())).await
+    }
+
+    /// The same pool with other limits, for what may take longer than a request, or must not: statements, leases and
+    /// transactions on what this gives have them.
+    ///
+    /// A transaction is told with its begin, and costs nothing more. A single statement or a lease costs two round trips
+    /// more, because the session has to be told, and afterwards made as it was.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+    /// let limits = db::Limits { statement: Some(Duration::from_secs(60)), ..Default::default() };
+    /// let nightly = pool.with(limits);
+    /// let mut report = nightly.begin().await?;
+    /// let orders: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&mut *report).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Behind PgBouncer in transaction mode only transactions can have limits that the server has to know of: a statement
+    /// or a lease with some of them is an error.
+    #[must_use]
+    pub fn with(&self, limits: Limits) -> Self {
+        Self(self.0.clone(), Some(Arc::new(limits)))
+    }
+
+    /// A connection that knows its limits; the server does not yet.
+    pub(crate) async fn take(&self, origin: Origin) -> Result<Connection, Error> {
+        let limits = self.1.as_deref();
+        let mut connection = acquire::acquire(&self.0, limits, origin).await?;
+        if let Some(limits) = limits {
+            connection.socket_timeout = limits.socket_timeout(connection.socket_timeout);
+        }
+        Ok(connection)
     }
 
     /// A connection if one is idle, at once. It is not asked for a sign of life first, as [`acquire`](Self::acquire) does with
@@ -152,48 +195,6 @@ impl Pool {
     #[track_caller]
     pub fn try_acquire(&self) -> Option<Lease> {
         acquire::try_acquire(&self.0, Location::caller()).map(Lease)
-    }
-
-    /// A pool of sqlx's own that may open `connections` of this pool's limit, for crates that want a [`sqlx::PgPool`]: job
-    /// queues, session stores, other libraries on sqlx. This pool's limit is so much lower until either is closed.
-    ///
-    /// Its connections are opened with the same options: address, credentials, TLS, session settings. They are counted in the
-    /// metrics under this pool's name with `/sqlx` behind it, and close with [`Pool::close`]. What sqlx's pool does with them
-    /// is its own: what one caller leaves on a session, the next one finds. A connection taken out of it with `detach` is no
-    /// longer part of anybody's limit, and after a failover it finds out by itself which of its connections are dead.
-    ///
-    /// ```no_run
-    /// # async fn example(pool: &db::Pool) -> Result<(), Box<dyn std::error::Error>> {
-    /// let theirs = pool.sqlx_pool(2).await?;
-    /// let mut listener = sqlx::postgres::PgListener::connect_with(&theirs).await?;
-    /// listener.listen("orders").await?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// If `connections` is 0 or not below the limit; those of [`acquire`](Self::acquire) while so many are not free.
-    pub async fn sqlx_pool(&self, connections: u32) -> Result<PgPool, Error> {
-        part::check(&self.0, connections)?;
-        let mut free = Vec::new();
-        for _ in 0..connections {
-            free.push(self.acquire().await?.0);
-        }
-        Ok(part::make(&self.0, free))
-    }
-
-    /// What the pool opens connections with, for a tool that opens one beside it: the same address, credentials, TLS and
-    /// session settings. Such a connection is not part of the limit.
-    ///
-    /// ```no_run
-    /// # use sqlx::ConnectOptions;
-    /// # async fn example(pool: &db::Pool) -> Result<(), sqlx::Error> {
-    /// let options = pool.connect_options().application_name("nightly report");
-    /// let connection = options.connect().await?;
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn connect_options(&self) -> PgConnectOptions {
-        (*connect::options(&self.0)).clone()
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -345,7 +346,7 @@ impl Pool {
         if self.0.permits.semaphore.available_permits() == 0 {
             return control_connection::ping(&self.0).await;
         }
-        let mut lease = acquire(&self.0, Origin::Statement(READINESS)).await?;
+        let mut lease = acquire::acquire(&self.0, None, Origin::Statement(READINESS)).await?;
         lease.ping_within(limit).await
     }
 

@@ -1,7 +1,7 @@
 //! A part of the limit as a pool of sqlx's own, for crates that want that type: one budget, two doors.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,7 +13,8 @@ use crate::error::Error;
 use crate::pool::closing::close_excess;
 use crate::pool::connect;
 use crate::pool::connection::Connection;
-use crate::pool::state::{Part, Shared};
+use crate::pool::permits::Part;
+use crate::pool::state::Shared;
 
 /// As good as no limit.
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
@@ -35,7 +36,7 @@ pub(crate) fn check(pool: &Shared, connections: u32) -> Result<(), Error> {
 pub(crate) fn make(pool: &Arc<Shared>, free: Vec<Connection>) -> PgPool {
     let connections = free.len() as u32;
     let theirs = open(pool, connections);
-    let mut parts = parts(pool);
+    let mut parts = pool.permits.parts();
     let id = parts.last().map_or(0, |part| part.id + 1);
     parts.push(Part {
         id,
@@ -70,14 +71,20 @@ fn open(pool: &Shared, connections: u32) -> PgPool {
 async fn take_back(pool: Weak<Shared>, id: usize, closed: CloseEvent) {
     closed.await;
     let Some(shared) = pool.upgrade() else { return };
-    let Some(part) = parts(&shared).iter().find(|part| part.id == id).cloned() else {
+    let Some(part) = shared
+        .permits
+        .parts()
+        .iter()
+        .find(|part| part.id == id)
+        .cloned()
+    else {
         return;
     };
     drop(shared);
     // Until the last one that is in use has come back.
     part.pool.close().await;
     let Some(shared) = pool.upgrade() else { return };
-    let mut parts = parts(&shared);
+    let mut parts = shared.permits.parts();
     parts.retain(|part| part.id != id);
     let limit = shared.permits.limit.load(Relaxed);
     shared.permits.resize(limit + part.connections);
@@ -87,27 +94,23 @@ async fn take_back(pool: Weak<Shared>, id: usize, closed: CloseEvent) {
 
 /// Changes the whole limit: what the parts have, they keep.
 pub(crate) fn resize(pool: &Shared, limit: u32) {
-    let parts = parts(pool);
+    let parts = pool.permits.parts();
     let given: u32 = parts.iter().map(|part| part.connections).sum();
     pool.permits.resize(limit.saturating_sub(given).max(1));
 }
 
 /// Closes all of them, which ends when what is in use has come back.
 pub(crate) async fn close(pool: &Shared) {
-    let all = parts(pool).clone();
+    let all = pool.permits.parts().clone();
     join_all(all.iter().map(|part| part.pool.close())).await;
 }
 
 /// How many connections they may have together, how many are idle, and how many are in use. `None` if there is no part.
 pub(crate) fn stats(pool: &Shared) -> Option<(u32, u32, u32)> {
-    let parts = parts(pool);
+    let parts = pool.permits.parts();
     let sum = |count: fn(&Part) -> u32| parts.iter().map(count).sum::<u32>();
     let idle = sum(|part| part.pool.num_idle() as u32);
     let open = sum(|part| part.pool.size());
     let limit = sum(|part| part.connections);
     (!parts.is_empty()).then_some((limit, idle, open.saturating_sub(idle)))
-}
-
-fn parts(pool: &Shared) -> MutexGuard<'_, Vec<Part>> {
-    pool.parts.lock().unwrap_or_else(PoisonError::into_inner)
 }

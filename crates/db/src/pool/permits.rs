@@ -2,8 +2,10 @@
 //! has one may use a connection.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sqlx::PgPool;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
@@ -24,6 +26,16 @@ pub(crate) struct Permits {
     pub(crate) waiting_for_turn: AtomicU32,
     /// Whose work asks.
     pub(crate) askers: Askers,
+    /// What was taken of the limit.
+    parts: Mutex<Vec<Part>>,
+}
+
+/// A pool of sqlx's own, and how many connections of the limit it has.
+#[derive(Clone)]
+pub(crate) struct Part {
+    pub(crate) id: usize,
+    pub(crate) pool: PgPool,
+    pub(crate) connections: u32,
 }
 
 impl Permits {
@@ -36,7 +48,12 @@ impl Permits {
             delay: config.queue_target.map(Delay::new),
             waiting_for_turn: AtomicU32::new(0),
             askers: Askers::default(),
+            parts: Mutex::default(),
         }
+    }
+
+    pub(crate) fn parts(&self) -> MutexGuard<'_, Vec<Part>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a permit back.

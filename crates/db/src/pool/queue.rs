@@ -9,6 +9,7 @@ use tokio::time::{timeout, timeout_at};
 
 use crate::deadline;
 use crate::error::Error;
+use crate::pool::holder::Caller;
 use crate::pool::state::Shared;
 use crate::queue_error::{PoolTimeout, QueueLimit};
 use crate::work::{Turn, Work};
@@ -17,10 +18,11 @@ use crate::work::{Turn, Work};
 /// there. The time is recorded also for those who wait in vain.
 pub(crate) async fn queue(
     pool: &Shared,
-    work: Option<&Work>,
+    caller: &Caller,
     since: Instant,
 ) -> Result<Instant, Error> {
-    let (longest, limit) = patience(pool, since);
+    let work = caller.work.as_deref();
+    let (longest, limit) = patience(caller, since);
     if let Err(error) = admit(pool, since, limit) {
         // Whoever asks again and again must not keep a thread from those whose turn it is.
         consume_budget().await;
@@ -44,7 +46,7 @@ pub(crate) async fn queue(
         Ok(Err(_)) => return Err(Error::Closed),
         Err(_) => {
             let by_deadline = matches!(limit, Some(QueueLimit::Deadline(_)));
-            return Err(timed_out(pool, since, by_deadline));
+            return Err(timed_out(pool, caller, since, by_deadline));
         }
     }
     let now = Instant::now();
@@ -57,6 +59,7 @@ pub(crate) async fn queue(
 /// Takes a turn of the caller's work, which is slow: while it has its share of the connections, this waits.
 pub(crate) async fn take_turn(
     pool: &Shared,
+    caller: &Caller,
     work: &Arc<Work>,
     asked: Instant,
 ) -> Result<Turn, Error> {
@@ -64,7 +67,7 @@ pub(crate) async fn take_turn(
     if let Some(turn) = work.try_start(&permits.askers, permits.limit.load(Relaxed)) {
         return Ok(turn);
     }
-    let (mut longest, mut limit) = patience(pool, asked);
+    let (mut longest, mut limit) = patience(caller, asked);
     if let Some(delay) = &pool.permits.delay
         && delay.target < longest
     {
@@ -83,14 +86,19 @@ pub(crate) async fn take_turn(
     drop(counted);
     turn.map_err(|_| match limit {
         Some(target @ QueueLimit::Target(_)) => turned_away(pool, waiting, Some(expected), target),
-        _ => timed_out(pool, asked, matches!(limit, Some(QueueLimit::Deadline(_)))),
+        _ => timed_out(
+            pool,
+            caller,
+            asked,
+            matches!(limit, Some(QueueLimit::Deadline(_))),
+        ),
     })
 }
 
 /// How long a caller waits at most, and what says so: `pool_timeout` or its own deadline, whichever is sooner.
-fn patience(pool: &Shared, since: Instant) -> (Duration, Option<QueueLimit>) {
+fn patience(caller: &Caller, since: Instant) -> (Duration, Option<QueueLimit>) {
     let left = deadline::current().map(|deadline| deadline.saturating_duration_since(since));
-    match (left, pool.config.pool_timeout) {
+    match (left, caller.pool_timeout) {
         (Some(left), limit) if limit.is_none_or(|limit| left < limit) => {
             (left, Some(QueueLimit::Deadline(left)))
         }
@@ -182,12 +190,12 @@ impl Drop for Waiting<'_> {
 }
 
 /// The error of a caller who has waited in vain, with what the pool looks like.
-fn timed_out(pool: &Shared, since: Instant, by_deadline: bool) -> Error {
+fn timed_out(pool: &Shared, caller: &Caller, since: Instant, by_deadline: bool) -> Error {
     pool.metrics.timed_out.fetch_add(1, Relaxed);
     let view = pool.view();
     Error::PoolTimeout(Box::new(PoolTimeout {
         waited: since.elapsed(),
-        pool_timeout: pool.config.pool_timeout,
+        pool_timeout: caller.pool_timeout,
         by_deadline,
         limit: view.limit,
         in_use: view.in_use,
@@ -202,6 +210,7 @@ fn timed_out(pool: &Shared, since: Instant, by_deadline: bool) -> Error {
 /// Does what comes between the permit and the lease, until the caller's deadline if it carries one.
 pub(crate) async fn until_deadline<T>(
     pool: &Shared,
+    caller: &Caller,
     since: Instant,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
@@ -209,5 +218,5 @@ pub(crate) async fn until_deadline<T>(
         return work.await;
     };
     let done = timeout_at(deadline.into(), work).await;
-    done.unwrap_or_else(|_| Err(timed_out(pool, since, true)))
+    done.unwrap_or_else(|_| Err(timed_out(pool, caller, since, true)))
 }

@@ -50,7 +50,7 @@ pub(crate) async fn recycle(
             Undo::Session => reset(inner).await?,
             Undo::Anything => {
                 reset(inner).await?;
-                return Ok(is_sound(connection).await?);
+                return is_sound(connection).await;
             }
         }
         // Otherwise sqlx would take the next BEGIN for a savepoint.

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{PgConnection, PgPool};
 use tokio::sync::Notify;
 use tokio::task;
 
@@ -42,8 +42,6 @@ pub(crate) struct Shared {
     pub(crate) janitor: OnceLock<()>,
     /// What the next connection is opened with.
     pub(crate) options: Mutex<Arc<PgConnectOptions>>,
-    /// Pools of sqlx's own that have a part of the limit.
-    pub(crate) parts: Mutex<Vec<Part>>,
     /// What the server allows, as it was last asked.
     pub(crate) server: Mutex<Option<ServerLimits>>,
 }
@@ -59,7 +57,6 @@ impl Shared {
             metrics: Metrics::new(config.pool_name(), config.database()),
             janitor: OnceLock::new(),
             options: Mutex::new(Arc::new(config.options())),
-            parts: Mutex::default(),
             server: Mutex::default(),
             config,
         }
@@ -146,14 +143,6 @@ impl Shared {
             ..Stats::default()
         })
     }
-}
-
-/// A pool of sqlx's own, and how many connections of the limit it has.
-#[derive(Clone)]
-pub(crate) struct Part {
-    pub(crate) id: usize,
-    pub(crate) pool: PgPool,
-    pub(crate) connections: u32,
 }
 
 /// An open connection.

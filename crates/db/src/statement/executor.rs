@@ -9,7 +9,7 @@ use sqlx::{Describe, Execute, Executor, Postgres, SqlStr};
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::pool::{Connection, Origin, Pool, acquire};
+use crate::pool::{Connection, Origin, Pool};
 use crate::session_effect::SessionEffect;
 use crate::statement::rows::Rows;
 use crate::statement::run::{Statement, Step, run, run_on_pool};
@@ -72,7 +72,7 @@ impl<'p> Executor<'p> for &Pool {
         let pool = self.clone();
         Box::pin(async move {
             prepare(
-                &mut acquire(&pool.0, Origin::Statement(sql.clone())).await?,
+                &mut pool.take(Origin::Statement(sql.clone())).await?,
                 sql,
                 types,
             )
@@ -86,7 +86,7 @@ impl<'p> Executor<'p> for &Pool {
     {
         let pool = self.clone();
         Box::pin(async move {
-            acquire(&pool.0, Origin::Statement(sql.clone()))
+            pool.take(Origin::Statement(sql.clone()))
                 .await?
                 .lend()
                 .describe(sql)
@@ -163,8 +163,7 @@ async fn prepare(
     types: &[PgTypeInfo],
 ) -> Result<PgStatement, sqlx::Error> {
     let after = connection.started(&sql, SessionEffect::None);
-    let pool = connection.pool();
-    let limit = pool.config.socket_timeout.unwrap_or(Duration::MAX);
+    let limit = connection.socket_timeout.unwrap_or(Duration::MAX);
     let prepared = timeout(limit, connection.inner().prepare_with(sql, types)).await;
     let prepared = prepared.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
     connection.ended(after, prepared.as_ref().map(drop));

@@ -17,7 +17,7 @@ use tracing::Span;
 use crate::error::{Error, is_broken, is_stale_plan, is_timeout, was_idle};
 use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
-use crate::pool::{Condition, Connection, Origin, Pool, Shared, acquire, on_one_line};
+use crate::pool::{Condition, Connection, Origin, Pool, Shared, on_one_line};
 use crate::session_effect::{SessionEffect, controls_transaction};
 use crate::{spans, usage};
 
@@ -191,7 +191,8 @@ pub(crate) async fn run_on_pool(
     statement: &Statement,
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
-    let mut connection = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
+    let mut connection = pool.take(Origin::Statement(statement.sql.clone())).await?;
+    connection.limit(pool).await?;
     match run(&pool.0, &mut connection, statement, answer).await {
         Err(error) if answer.is_empty() && may_repeat(statement, &error) => {
             drop(connection);
@@ -207,7 +208,8 @@ async fn repeat(
     statement: &Statement,
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
-    let mut connection = acquire(&pool.0, Origin::Statement(statement.sql.clone())).await?;
+    let mut connection = pool.take(Origin::Statement(statement.sql.clone())).await?;
+    connection.limit(pool).await?;
     pool.0.metrics.repeated.fetch_add(1, Relaxed);
     run(&pool.0, &mut connection, statement, answer).await
 }
@@ -234,8 +236,18 @@ pub(crate) async fn run(
     let mut second_time = connection.transaction.is_some() || statement.arguments.is_none();
     loop {
         let after = connection.started(&statement.sql, statement.effect);
-        let Some(result) = read(connection.inner(), statement, &mut timer, answer).await else {
-            return Err(overdue(connection, &mut timer));
+        let patience = connection.patience();
+        let sent = read(
+            connection.inner(),
+            statement,
+            &mut timer,
+            patience.limit,
+            answer,
+        );
+        let Some(result) = sent.await else {
+            connection.overdue = true;
+            timer.outcome = Outcome::Timeout;
+            return Err(patience.error().into());
         };
         connection.ended(after, result.as_ref().copied());
         match &result {
@@ -247,20 +259,22 @@ pub(crate) async fn run(
                 second_time = true;
                 Box::pin(forget_statements(connection, after)).await?;
             }
+            Err(error) if is_broken(&error) => return Err(patience.explain(error)),
             result => return result,
         }
     }
 }
 
-/// Sends a statement and hands out what comes. `None` when that takes longer than `socket_timeout`, which bounds the
+/// Sends a statement and hands out what comes. `None` when that takes longer than `limit`, which bounds the
 /// whole answer, or each wait where the rows are handed out as they come.
 async fn read<A: Answer>(
     connection: &mut PgConnection,
     statement: &Statement,
     timer: &mut Timer<'_>,
+    limit: Duration,
     answer: &mut A,
 ) -> Option<Result<(), sqlx::Error>> {
-    let limit = timer.pool.config.socket_timeout.unwrap_or(NEVER).min(NEVER);
+    let limit = limit.min(NEVER);
     let mut deadline = pin!(sleep_until((timer.since + limit).into()));
     let sent = statement.sent(timer.pool);
     if A::ONE_ROW {
@@ -337,6 +351,10 @@ async fn pause() {
 /// Nothing is sent in a transaction that has ended, or that would end it behind its back.
 fn verify(connection: &mut Connection, statement: &Statement) -> Result<(), sqlx::Error> {
     connection.verify_depth()?;
+    let patience = connection.patience();
+    if patience.limit.is_zero() {
+        return Err(patience.error().into());
+    }
     if controls_transaction(statement.sql.as_str()) {
         let instead = "a transaction is begun and ended by begin, commit and rollback of `Transaction`, not by SQL";
         return Err(sqlx::Error::InvalidArgument(instead.to_owned()));
@@ -344,26 +362,12 @@ fn verify(connection: &mut Connection, statement: &Statement) -> Result<(), sqlx
     Ok(())
 }
 
-/// The caller has waited for `socket_timeout`. It stays marked: the statement is cancelled and the connection
-/// made clean.
-fn overdue(connection: &mut Connection, timer: &mut Timer<'_>) -> sqlx::Error {
-    connection.overdue = true;
-    let limit = timer.pool.config.socket_timeout.unwrap_or_default();
-    let error = Error::StatementTimeout(limit).into();
-    timer.outcome = Outcome::Timeout;
-    error
-}
-
 /// Makes the server and sqlx forget their prepared statements, after a table changed under them.
 async fn forget_statements(
     connection: &mut Connection,
     after: Condition,
 ) -> Result<(), sqlx::Error> {
-    let limit = connection
-        .pool()
-        .config
-        .socket_timeout
-        .unwrap_or(Duration::MAX);
+    let limit = connection.socket_timeout.unwrap_or(Duration::MAX);
     let forgotten = timeout(limit, connection.inner().clear_cached_statements()).await;
     let result = forgotten.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
     connection.ended(after, result.as_ref().copied());

@@ -1,0 +1,53 @@
+//! What else may connect as the pool does: a pool of sqlx's own, or a tool with one connection.
+
+use std::panic::Location;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::error::Error;
+use crate::pool::{Origin, Pool, part};
+
+impl Pool {
+    /// A pool of sqlx's own that may open `connections` of this pool's limit, for crates that want a [`sqlx::PgPool`]: job
+    /// queues, session stores, other libraries on sqlx. This pool's limit is so much lower until either is closed.
+    ///
+    /// Its connections are opened with the same options: address, credentials, TLS, session settings. They are counted in the
+    /// metrics under this pool's name with `/sqlx` behind it, and close with [`Pool::close`]. What sqlx's pool does with them
+    /// is its own: what one caller leaves on a session, the next one finds. A connection taken out of it with `detach` is no
+    /// longer part of anybody's limit, and after a failover it finds out by itself which of its connections are dead.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &db::Pool) -> Result<(), Box<dyn std::error::Error>> {
+    /// let theirs = pool.sqlx_pool(2).await?;
+    /// let mut listener = sqlx::postgres::PgListener::connect_with(&theirs).await?;
+    /// listener.listen("orders").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// If `connections` is 0 or not below the limit; those of [`acquire`](Self::acquire) while so many are not free.
+    pub async fn sqlx_pool(&self, connections: u32) -> Result<PgPool, Error> {
+        part::check(&self.0, connections)?;
+        let mut free = Vec::new();
+        for _ in 0..connections {
+            free.push(self.take(Origin::Code(Location::caller())).await?);
+        }
+        Ok(part::make(&self.0, free))
+    }
+
+    /// What the pool opens connections with, for a tool that opens one beside it: the same address, credentials, TLS and
+    /// session settings. Such a connection is not part of the limit.
+    ///
+    /// ```no_run
+    /// # use sqlx::ConnectOptions;
+    /// # async fn example(pool: &db::Pool) -> Result<(), sqlx::Error> {
+    /// let options = pool.connect_options().application_name("nightly report");
+    /// let connection = options.connect().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn connect_options(&self) -> PgConnectOptions {
+        self.options_now()
+    }
+}
