@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::error::Error;
-use crate::pool::{Origin, Pool, part};
+use crate::pool::{Origin, Pool, acquire, part};
 
 impl Pool {
     /// A pool of sqlx's own that may open `connections` of this pool's limit, for crates that want a [`sqlx::PgPool`]: job
@@ -28,10 +28,11 @@ impl Pool {
     /// # Errors
     /// If `connections` is 0 or not below the limit; those of [`acquire`](Self::acquire) while so many are not free.
     pub async fn sqlx_pool(&self, connections: u32) -> Result<PgPool, Error> {
+        let place = Location::caller();
         part::check(&self.0, connections)?;
         let mut free = Vec::new();
         for _ in 0..connections {
-            free.push(self.take(Origin::Code(Location::caller())).await?);
+            free.push(acquire(&self.0, None, Origin::Code(place)).await?);
         }
         Ok(part::make(&self.0, free))
     }

@@ -37,9 +37,14 @@ pub(crate) async fn acquire(
         },
     };
     let mut wait = Wait::new();
-    let lease = lease(pool, caller, &mut wait).await;
-    if let Err(error) = &lease {
-        wait.failed(error);
+    let mut lease = lease(pool, caller, &mut wait).await;
+    match &mut lease {
+        Err(error) => wait.failed(error),
+        Ok(lease) => {
+            if let Some(limits) = limits {
+                lease.socket_timeout = limits.socket_timeout(lease.socket_timeout);
+            }
+        }
     }
     lease
 }

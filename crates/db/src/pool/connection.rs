@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgTransactionManager;
 use sqlx::{Connection as _, PgConnection, SqlStr};
@@ -18,12 +18,14 @@ use tokio::time::timeout;
 use crate::error::{Error, Loss, is_broken, is_conflict, loss};
 use crate::limits::Limits;
 use crate::metrics::CloseReason;
-use crate::pool::closing::{close_unwanted, discard};
-use crate::pool::give_back::give_back;
+use crate::pool::closing::{close_connections, close_unwanted, discard};
 use crate::pool::in_transaction::{InTransaction, Patience};
 use crate::pool::recycle::{Undo, recycle};
 use crate::pool::state::{Opened, Permit, Shared};
 use crate::session_effect::SessionEffect;
+
+/// The janitor replaces connections while they are idle; one that never is goes when it is so much too old.
+const OVERAGE: Duration = Duration::from_secs(30);
 
 /// In what state a connection is. The order matters: it only gets worse until it is proven well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -234,7 +236,13 @@ impl Connection {
 
     /// How long the next answer may take.
     pub(crate) fn patience(&self) -> Patience {
-        Patience::new(self.socket_timeout, self.transaction.as_ref())
+        match &self.transaction {
+            Some(transaction) => transaction.patience(self.socket_timeout),
+            None => Patience {
+                limit: self.socket_timeout.unwrap_or(Duration::MAX),
+                ..Patience::default()
+            },
+        }
     }
 
     /// One round trip, within `socket_timeout`.
@@ -318,6 +326,46 @@ impl Drop for Connection {
             Condition::Broken => discard(&mut permit, connection, self.loss()),
             _ => self.recycle(permit, connection),
         }
+    }
+}
+
+/// Makes a clean connection idle, or closes it if it is no longer wanted.
+fn give_back(permit: &mut Permit, connection: Opened) {
+    let now = Instant::now();
+    let Permit { pool, holding, .. } = permit;
+    let mut state = pool.state();
+    holding.end(&mut state, now);
+    let too_old = |expires: Instant| expires + OVERAGE <= now;
+    let reason = if pool.permits.semaphore.is_closed() {
+        Some(CloseReason::Shutdown)
+    } else if connection.generation != state.generation {
+        Some(CloseReason::Failover)
+    } else if state.total() >= pool.permits.limit.load(Relaxed) {
+        Some(CloseReason::Idle)
+    } else if connection.expires.is_some_and(too_old) && state.outage().is_none() {
+        Some(CloseReason::Lifetime)
+    } else {
+        None
+    };
+    let Some(reason) = reason else {
+        state.came_back = Some(now);
+        state.idle.push(Opened {
+            idle_since: now,
+            suspect: false,
+            ..connection
+        });
+        let wanted = state.waiting > 0;
+        drop(state);
+        if wanted {
+            pool.available.notify_one();
+        }
+        return;
+    };
+    let lacks_connection = state.lacks_connection();
+    drop(state);
+    close_connections(pool, vec![connection], reason);
+    if lacks_connection {
+        pool.available.notify_waiters();
     }
 }
 

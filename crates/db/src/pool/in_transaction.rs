@@ -46,6 +46,23 @@ impl InTransaction {
         }
     }
 
+    /// How long the next answer may take.
+    pub(crate) fn patience(&self, socket_timeout: Option<Duration>) -> Patience {
+        let over = |(limit, since): &(Duration, Instant)| since.elapsed() >= *limit;
+        let mut patience = Patience {
+            limit: socket_timeout.unwrap_or(Duration::MAX),
+            transaction: None,
+            paused: self.pause.filter(over).map(|(limit, _)| limit),
+        };
+        if let Some((limit, until)) = self.limit {
+            let left = until.saturating_duration_since(Instant::now());
+            if left < patience.limit {
+                (patience.limit, patience.transaction) = (left, Some(limit));
+            }
+        }
+        patience
+    }
+
     /// Becomes what it was before a savepoint, which is undone.
     pub(crate) fn restore(&mut self, before: Self, doubtful: bool) {
         let (changed, pause) = (self.changed, self.pause);
@@ -57,36 +74,16 @@ impl InTransaction {
 }
 
 /// How long an answer may take, and why no longer.
+#[derive(Default)]
 pub(crate) struct Patience {
     pub(crate) limit: Duration,
     /// The limit of the whole transaction, if that is what ends the wait.
-    transaction: Option<Duration>,
+    pub(crate) transaction: Option<Duration>,
     /// What the server let the transaction pause, if it has paused for longer.
-    paused: Option<Duration>,
+    pub(crate) paused: Option<Duration>,
 }
 
 impl Patience {
-    /// That of the next statement.
-    pub(crate) fn new(socket_timeout: Option<Duration>, state: Option<&InTransaction>) -> Self {
-        let mut patience = Self {
-            limit: socket_timeout.unwrap_or(Duration::MAX),
-            transaction: None,
-            paused: None,
-        };
-        let Some(state) = state else {
-            return patience;
-        };
-        if let Some((limit, until)) = state.limit {
-            let left = until.saturating_duration_since(Instant::now());
-            if left < patience.limit {
-                (patience.limit, patience.transaction) = (left, Some(limit));
-            }
-        }
-        let over = |(limit, since): &(Duration, Instant)| since.elapsed() >= *limit;
-        patience.paused = state.pause.filter(over).map(|(limit, _)| limit);
-        patience
-    }
-
     /// What a caller is told who has waited for so long.
     pub(crate) fn error(&self) -> Error {
         match self.transaction {

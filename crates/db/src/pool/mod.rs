@@ -1,8 +1,8 @@
 //! The pool as its users see it. Each of its promises is kept in a file of this folder, and each file imports only
 //! files below it:
 //!
-//! `acquire`, `close`, `janitor` · `queue`, `events` · `lease` · `connection` · `in_transaction`, `give_back`, `recycle` · `control_connection` · `connect` · `closing` · `state` ·
-//! `permits`, `holder` · `delay`
+//! `acquire`, `close`, `janitor` · `queue`, `events` · `lease` · `connection` · `in_transaction`, `recycle` · `part` · `control_connection` ·
+//! `connect` · `closing` · `state` · `permits`, `holder` · `delay`
 
 mod acquire;
 mod close;
@@ -12,7 +12,6 @@ mod connection;
 mod control_connection;
 mod delay;
 mod events;
-mod give_back;
 mod holder;
 mod in_transaction;
 mod janitor;
@@ -44,6 +43,7 @@ pub use crate::pool::connection::Connection;
 pub use crate::pool::holder::Held;
 pub use crate::pool::lease::{Lease, MaybeLease};
 
+pub(crate) use crate::pool::acquire::acquire;
 pub(crate) use crate::pool::connection::Condition;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
 pub(crate) use crate::pool::in_transaction::InTransaction;
@@ -130,7 +130,8 @@ impl Pool {
     ) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
         let pool = self.clone();
         async move {
-            let mut lease = Lease(pool.take(Origin::Code(place)).await?);
+            let acquired = acquire(&pool.0, pool.1.as_deref(), Origin::Code(place));
+            let mut lease = Lease(acquired.await?);
             lease.limit(&pool).await?;
             Ok(lease)
         }
@@ -169,16 +170,6 @@ impl Pool {
     #[must_use]
     pub fn with(&self, limits: Limits) -> Self {
         Self(self.0.clone(), Some(Arc::new(limits)))
-    }
-
-    /// A connection that knows its limits; the server does not yet.
-    pub(crate) async fn take(&self, origin: Origin) -> Result<Connection, Error> {
-        let limits = self.1.as_deref();
-        let mut connection = acquire::acquire(&self.0, limits, origin).await?;
-        if let Some(limits) = limits {
-            connection.socket_timeout = limits.socket_timeout(connection.socket_timeout);
-        }
-        Ok(connection)
     }
 
     /// A connection if one is idle, at once. It is not asked for a sign of life first, as [`acquire`](Self::acquire) does with
@@ -346,7 +337,7 @@ impl Pool {
         if self.0.permits.semaphore.available_permits() == 0 {
             return control_connection::ping(&self.0).await;
         }
-        let mut lease = acquire::acquire(&self.0, None, Origin::Statement(READINESS)).await?;
+        let mut lease = acquire(&self.0, None, Origin::Statement(READINESS)).await?;
         lease.ping_within(limit).await
     }
 

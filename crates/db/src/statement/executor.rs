@@ -9,7 +9,7 @@ use sqlx::{Describe, Execute, Executor, Postgres, SqlStr};
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::pool::{Connection, Origin, Pool};
+use crate::pool::{Connection, Origin, Pool, acquire};
 use crate::session_effect::SessionEffect;
 use crate::statement::rows::Rows;
 use crate::statement::run::{Statement, Step, run, run_on_pool};
@@ -72,7 +72,7 @@ impl<'p> Executor<'p> for &Pool {
         let pool = self.clone();
         Box::pin(async move {
             prepare(
-                &mut pool.take(Origin::Statement(sql.clone())).await?,
+                &mut acquire(&pool.0, pool.1.as_deref(), Origin::Statement(sql.clone())).await?,
                 sql,
                 types,
             )
@@ -86,7 +86,7 @@ impl<'p> Executor<'p> for &Pool {
     {
         let pool = self.clone();
         Box::pin(async move {
-            pool.take(Origin::Statement(sql.clone()))
+            acquire(&pool.0, pool.1.as_deref(), Origin::Statement(sql.clone()))
                 .await?
                 .lend()
                 .describe(sql)

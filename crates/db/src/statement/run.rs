@@ -17,7 +17,7 @@ use tracing::Span;
 use crate::error::{Error, is_broken, is_stale_plan, is_timeout, was_idle};
 use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
-use crate::pool::{Condition, Connection, Origin, Pool, Shared, on_one_line};
+use crate::pool::{Condition, Connection, Origin, Pool, Shared, acquire, on_one_line};
 use crate::session_effect::{SessionEffect, controls_transaction};
 use crate::{spans, usage};
 
@@ -191,8 +191,11 @@ pub(crate) async fn run_on_pool(
     statement: &Statement,
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
-    let mut connection = pool.take(Origin::Statement(statement.sql.clone())).await?;
-    connection.limit(pool).await?;
+    let origin = Origin::Statement(statement.sql.clone());
+    let mut connection = acquire(&pool.0, pool.1.as_deref(), origin).await?;
+    if pool.1.is_some() {
+        connection.limit(pool).await?;
+    }
     match run(&pool.0, &mut connection, statement, answer).await {
         Err(error) if answer.is_empty() && may_repeat(statement, &error) => {
             drop(connection);
@@ -208,8 +211,11 @@ async fn repeat(
     statement: &Statement,
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
-    let mut connection = pool.take(Origin::Statement(statement.sql.clone())).await?;
-    connection.limit(pool).await?;
+    let origin = Origin::Statement(statement.sql.clone());
+    let mut connection = acquire(&pool.0, pool.1.as_deref(), origin).await?;
+    if pool.1.is_some() {
+        connection.limit(pool).await?;
+    }
     pool.0.metrics.repeated.fetch_add(1, Relaxed);
     run(&pool.0, &mut connection, statement, answer).await
 }
