@@ -20,7 +20,7 @@ pub struct TransactionOptions {
     pub isolation: Isolation,
     /// Every write is an error (SQLSTATE 25006). Default false.
     pub read_only: bool,
-    /// How many times [`Pool::transaction`] runs the closure again after a conflict. Default 0.
+    /// How many times [`Pool::transaction`](crate::Pool::transaction) runs the closure again after a conflict. Default 0.
     pub retries: u32,
 }
 
@@ -178,8 +178,8 @@ impl<'c> Transaction<'c> {
     }
 
     async fn commit_outermost(&mut self) -> Result<(), Error> {
-        let patience = self.connection.patience();
-        if patience.limit.is_zero() {
+        let patience = self.connection.patience().unwrap_or_default();
+        if self.connection.transaction.is_some() && patience.limit.is_zero() {
             self.roll_back_outermost().await?;
             return Err(patience.error());
         }

@@ -234,15 +234,10 @@ impl Connection {
         Ok(())
     }
 
-    /// How long the next answer may take.
-    pub(crate) fn patience(&self) -> Patience {
-        match &self.transaction {
-            Some(transaction) => transaction.patience(self.socket_timeout),
-            None => Patience {
-                limit: self.socket_timeout.unwrap_or(Duration::MAX),
-                ..Patience::default()
-            },
-        }
+    /// How long the next answer may take, in a transaction.
+    pub(crate) fn patience(&self) -> Option<Patience> {
+        let transaction = self.transaction.as_ref()?;
+        Some(transaction.patience(self.socket_timeout))
     }
 
     /// One round trip, within `socket_timeout`.

@@ -46,7 +46,7 @@ pub use crate::pool::lease::{Lease, MaybeLease};
 pub(crate) use crate::pool::acquire::acquire;
 pub(crate) use crate::pool::connection::Condition;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
-pub(crate) use crate::pool::in_transaction::InTransaction;
+pub(crate) use crate::pool::in_transaction::{InTransaction, Patience};
 pub(crate) use crate::pool::recycle::roll_back_to;
 #[cfg(test)]
 pub(crate) use crate::pool::state::LOCKS;

@@ -17,7 +17,7 @@ use tracing::Span;
 use crate::error::{Error, is_broken, is_stale_plan, is_timeout, was_idle};
 use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
-use crate::pool::{Condition, Connection, Origin, Pool, Shared, acquire, on_one_line};
+use crate::pool::{Condition, Connection, Origin, Patience, Pool, Shared, acquire, on_one_line};
 use crate::session_effect::{SessionEffect, controls_transaction};
 use crate::{spans, usage};
 
@@ -232,9 +232,12 @@ pub(crate) async fn run(
     statement: &Statement,
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
-    if connection.transaction.is_some() {
-        verify(connection, statement)?;
-    }
+    let patience = match connection.transaction.is_some() {
+        true => verify(connection, statement)?,
+        false => None,
+    };
+    let limit = patience.as_ref().map(|patience| patience.limit);
+    let limit = limit.or(connection.socket_timeout).unwrap_or(NEVER);
     let waited = std::mem::take(&mut connection.waited);
     let mut timer = Timer::start(pool, &statement.sql, waited);
     // Inside a transaction the failure has ended it already. Text without arguments may be several statements, of which
@@ -242,18 +245,13 @@ pub(crate) async fn run(
     let mut second_time = connection.transaction.is_some() || statement.arguments.is_none();
     loop {
         let after = connection.started(&statement.sql, statement.effect);
-        let patience = connection.patience();
-        let sent = read(
-            connection.inner(),
-            statement,
-            &mut timer,
-            patience.limit,
-            answer,
-        );
+        let sent = read(connection.inner(), statement, &mut timer, limit, answer);
         let Some(result) = sent.await else {
             connection.overdue = true;
             timer.outcome = Outcome::Timeout;
-            return Err(patience.error().into());
+            let error =
+                patience.map_or(Error::StatementTimeout(limit), |patience| patience.error());
+            return Err(error.into());
         };
         connection.ended(after, result.as_ref().copied());
         match &result {
@@ -265,7 +263,7 @@ pub(crate) async fn run(
                 second_time = true;
                 Box::pin(forget_statements(connection, after)).await?;
             }
-            Err(error) if is_broken(&error) => return Err(patience.explain(error)),
+            Err(error) if is_broken(&error) => return Err(explain(patience, error)),
             result => return result,
         }
     }
@@ -354,18 +352,32 @@ async fn pause() {
     .await;
 }
 
-/// Nothing is sent in a transaction that has ended, or that would end it behind its back.
-fn verify(connection: &mut Connection, statement: &Statement) -> Result<(), sqlx::Error> {
+/// Why a connection broke, as well as that is known.
+fn explain(patience: Option<Patience>, error: sqlx::Error) -> sqlx::Error {
+    match patience {
+        Some(patience) => patience.explain(error),
+        None => error,
+    }
+}
+
+/// Nothing is sent in a transaction that has ended, or that would end it behind its back. Gives how long it may take.
+fn verify(
+    connection: &mut Connection,
+    statement: &Statement,
+) -> Result<Option<Patience>, sqlx::Error> {
     connection.verify_depth()?;
     let patience = connection.patience();
-    if patience.limit.is_zero() {
-        return Err(patience.error().into());
+    if let Some(over) = patience
+        .as_ref()
+        .filter(|patience| patience.limit.is_zero())
+    {
+        return Err(over.error().into());
     }
     if controls_transaction(statement.sql.as_str()) {
         let instead = "a transaction is begun and ended by begin, commit and rollback of `Transaction`, not by SQL";
         return Err(sqlx::Error::InvalidArgument(instead.to_owned()));
     }
-    Ok(())
+    Ok(patience)
 }
 
 /// Makes the server and sqlx forget their prepared statements, after a table changed under them.
