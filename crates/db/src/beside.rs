@@ -32,7 +32,10 @@ impl Pool {
         part::check(&self.0, connections)?;
         let mut free = Vec::new();
         for _ in 0..connections {
-            free.push(acquire(&self.0, None, Origin::Code(place)).await?);
+            let one = acquire(&self.0, None, Origin::Code(place)).await?;
+            // Several at once, and yet nobody's work waits for the next one.
+            one.disown();
+            free.push(one);
         }
         Ok(part::make(&self.0, free))
     }

@@ -87,11 +87,11 @@ impl Error {
             Self::PoolTimeout(_) | Self::Overloaded { .. } | Self::Connect(_) | Self::Closed => {
                 true
             }
-            Self::StatementTimeout(_) | Self::NoAnswer(_) | Self::CommitUnknown(_) => true,
-            Self::TransactionFailed(_)
+            Self::StatementTimeout(_)
             | Self::TransactionTimeout(_)
-            | Self::TransactionPaused(_)
-            | Self::Migrate(_) => false,
+            | Self::NoAnswer(_)
+            | Self::CommitUnknown(_) => true,
+            Self::TransactionFailed(_) | Self::TransactionPaused(_) | Self::Migrate(_) => false,
             Self::Sqlx(error) => {
                 is_broken(error)
                     || matches!(error, sqlx::Error::PoolClosed | sqlx::Error::PoolTimedOut)

@@ -48,7 +48,7 @@ pub(crate) fn overloaded(waiting: u32, expected: Option<Duration>, limit: QueueL
 pub struct PoolTimeout {
     /// How long the caller waited.
     pub waited: Duration,
-    /// The setting: `pool_timeout`. `None` for no limit.
+    /// The setting: `pool_timeout`, or [`Limits::wait`](crate::Limits::wait) in its place. `None` for no limit.
     pub pool_timeout: Option<Duration>,
     /// Whether the caller's deadline ([`with_deadline`](crate::with_deadline)) ended the wait, not `pool_timeout`.
     pub by_deadline: bool,

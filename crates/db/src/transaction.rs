@@ -280,7 +280,8 @@ async fn begin(
         PgTransactionManager::begin(connection, Some(begin)).await
     })
     .await;
-    if begun.is_err() {
+    // After a timeout it may yet begin: then nothing more must be sent as if it had not.
+    if matches!(begun, Err(Error::Sqlx(_))) {
         connection.transaction = None;
     }
     begun

@@ -69,6 +69,11 @@ async fn two_doors_have_one_budget() {
             through_theirs,
             async { theirs.execute("select 1").await.map(drop).expect("served") }
         );
+        assert_eq!(
+            pool.stats().nested,
+            0,
+            "taking a part is no task that holds and asks"
+        );
         theirs.close().await;
         until("the limit is whole again", async || pool.stats().limit == 6).await;
         join_all((0..12).map(|_| ours(&pool))).await;

@@ -261,6 +261,13 @@ impl Connection {
         answer.map_err(Error::from)
     }
 
+    /// Its task may ask for another one: this one is not held up by that.
+    pub(crate) fn disown(&self) {
+        if let Some((_, permit)) = &self.held {
+            permit.disown();
+        }
+    }
+
     /// Closes the connection and gives the permit back.
     pub(crate) fn close(mut self) {
         if let Some((connection, mut permit)) = self.held.take() {

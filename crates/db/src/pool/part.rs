@@ -45,7 +45,8 @@ pub(crate) fn make(pool: &Arc<Shared>, free: Vec<Connection>) -> PgPool {
     });
     let limit = pool.permits.limit.load(Relaxed);
     // Before the connections go, so that nobody opens others in their place.
-    pool.permits.resize(limit - connections);
+    pool.permits
+        .resize(limit.saturating_sub(connections).max(1));
     drop(parts);
     free.into_iter().for_each(Connection::close);
     close_excess(pool);
