@@ -51,7 +51,8 @@ impl Pool {
     /// that a second run may not repeat. Nothing is run again after a COMMIT whose answer was lost.
     ///
     /// `work` may borrow what is around it, without `move`; what it changes there has to be behind an atomic or a lock, for
-    /// it may run more than once. It may also commit or roll back by itself.
+    /// it may run more than once. It may also commit or roll back by itself; a transaction that it only drops is committed with
+    /// its `Ok`.
     ///
     /// ```no_run
     /// # use db::{Isolation, TransactionOptions};
