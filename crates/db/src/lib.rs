@@ -67,3 +67,8 @@ pub use server_limits::ServerLimits;
 pub use transaction::{Isolation, Transaction, TransactionOptions};
 pub use usage::{Usage, carry, with_usage};
 pub use work::{Work, with_work};
+
+/// The README's examples are compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
