@@ -232,7 +232,7 @@ impl Acquire for &Pool {
     }
 }
 
-/// What lends a connection.
+/// What lends a connection, to functions that ask for the trait above, for sqlx's own, or for `AsMut`.
 macro_rules! lends {
     ($($lender:ty),*) => {$(
         impl Acquire for &mut $lender {
@@ -244,26 +244,7 @@ macro_rules! lends {
                 Connection::begin(self)
             }
         }
-    )*};
-}
 
-lends!(Connection, Lease, MaybeLease<'_>, Transaction<'_>);
-
-macro_rules! as_mut {
-    ($($lender:ty),*) => {$(
-        impl AsMut<PgConnection> for $lender {
-            fn as_mut(&mut self) -> &mut PgConnection {
-                self.lend()
-            }
-        }
-    )*};
-}
-
-as_mut!(Connection, Lease, MaybeLease<'_>, Transaction<'_>);
-
-/// sqlx's own trait, for functions that ask for it.
-macro_rules! lends_to_sqlx {
-    ($($lender:ty),*) => {$(
         impl<'c> sqlx::Acquire<'c> for &'c mut $lender {
             type Database = Postgres;
             type Connection = &'c mut PgConnection;
@@ -276,7 +257,13 @@ macro_rules! lends_to_sqlx {
                 sqlx::Acquire::begin(self.lend())
             }
         }
+
+        impl AsMut<PgConnection> for $lender {
+            fn as_mut(&mut self) -> &mut PgConnection {
+                self.lend()
+            }
+        }
     )*};
 }
 
-lends_to_sqlx!(Connection, Lease, MaybeLease<'_>, Transaction<'_>);
+lends!(Connection, Lease, MaybeLease<'_>, Transaction<'_>);

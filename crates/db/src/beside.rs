@@ -1,9 +1,8 @@
-//! What else may connect as the pool does: a pool of sqlx's own, or a tool with one connection.
+//! A pool of sqlx's own beside this one.
 
 use std::panic::Location;
 
 use sqlx::PgPool;
-use sqlx::postgres::PgConnectOptions;
 
 use crate::error::Error;
 use crate::pool::{Origin, Pool, acquire, part};
@@ -38,20 +37,5 @@ impl Pool {
             free.push(one);
         }
         Ok(part::make(&self.0, free))
-    }
-
-    /// What the pool opens connections with, for a tool that opens one beside it: the same address, credentials, TLS and
-    /// session settings. Such a connection is not part of the limit.
-    ///
-    /// ```no_run
-    /// # use sqlx::ConnectOptions;
-    /// # async fn example(pool: &db::Pool) -> Result<(), sqlx::Error> {
-    /// let options = pool.connect_options().application_name("nightly report");
-    /// let connection = options.connect().await?;
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn connect_options(&self) -> PgConnectOptions {
-        self.options_now()
     }
 }

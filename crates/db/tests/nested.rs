@@ -1,4 +1,4 @@
-//! Transactions inside transactions: `Ok` of a commit means committed, whatever was done on the raw connection.
+//! Transactions inside transactions: `Ok` of a commit means committed, whatever was done on a lent connection.
 
 mod support;
 
@@ -32,7 +32,7 @@ async fn rows(pool: &Pool) -> Vec<i32> {
 }
 
 #[tokio::test]
-async fn a_commit_after_a_nested_rollback_on_the_raw_connection_stores_the_rest() {
+async fn a_commit_after_a_nested_rollback_on_a_lent_connection_stores_the_rest() {
     let pool = table("connection_limit=2").await;
     let mut transaction = pool.begin().await.expect("begun");
     store(&mut transaction, 1).await;
@@ -55,7 +55,7 @@ async fn a_commit_after_a_nested_rollback_on_the_raw_connection_stores_the_rest(
 }
 
 #[tokio::test]
-async fn a_commit_of_a_transaction_that_was_ended_on_the_raw_connection_is_an_error() {
+async fn a_commit_of_a_transaction_that_was_ended_on_a_lent_connection_is_an_error() {
     let pool = table("connection_limit=2").await;
     for (ending, stored) in [("rollback", false), ("commit", true)] {
         let mut transaction = pool.begin().await.expect("begun");
@@ -78,7 +78,7 @@ async fn a_commit_of_a_transaction_that_was_ended_on_the_raw_connection_is_an_er
 }
 
 #[tokio::test]
-async fn a_savepoint_that_was_left_open_on_the_raw_connection_is_committed_too() {
+async fn a_savepoint_that_was_left_open_on_a_lent_connection_is_committed_too() {
     let pool = table("connection_limit=2").await;
     let mut transaction = pool.begin().await.expect("begun");
     let mut inner = sqlx::Connection::begin(transaction.as_mut())

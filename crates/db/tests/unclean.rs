@@ -89,7 +89,7 @@ async fn a_begin_over_its_deadline_is_rolled_back() {
 }
 
 #[tokio::test]
-async fn what_was_done_to_a_raw_connection_does_not_outlive_its_transaction() {
+async fn what_was_done_to_a_lent_connection_does_not_outlive_its_transaction() {
     let pool = pool("connection_limit=1");
     let mut tx = pool.begin().await.expect("a transaction");
     tx.as_mut()
@@ -101,7 +101,7 @@ async fn what_was_done_to_a_raw_connection_does_not_outlive_its_transaction() {
 }
 
 #[tokio::test]
-async fn commit_is_an_error_after_a_failure_on_the_raw_connection() {
+async fn commit_is_an_error_after_a_failure_on_a_lent_connection() {
     let pool = pool("connection_limit=1");
     let mut tx = pool.begin().await.expect("a transaction");
     tx.execute("create table lost ()").await.expect("a table");

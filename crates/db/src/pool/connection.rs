@@ -228,7 +228,8 @@ impl Connection {
     pub(crate) fn verify_depth(&mut self) -> Result<(), Error> {
         let begun = self.transaction.as_ref().map_or(0, |state| state.depth);
         if PgTransactionManager::get_transaction_depth(self.inner()) < begun {
-            let why = "it was ended on the raw connection, or by a savepoint that could not begin";
+            let why =
+                "it was ended on sqlx's own connection, or by a savepoint that could not begin";
             return Err(Error::TransactionFailed(why.to_owned()));
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! The pool as its users see it. Each of its promises is kept in a file of this folder, and each file imports only
 //! files below it:
 //!
-//! `acquire`, `close`, `janitor` · `queue`, `events` · `lease` · `connection` · `in_transaction`, `recycle` · `part` · `control_connection` ·
-//! `connect` · `closing` · `state` · `permits`, `holder` · `delay`
+//! `acquire`, `close`, `janitor` · `queue`, `events` · `part` · `lease` · `connection` · `in_transaction`, `recycle` ·
+//! `control_connection` · `connect` · `closing` · `state` · `permits`, `holder` · `delay`
 
 mod acquire;
 mod close;
@@ -121,14 +121,7 @@ impl Pool {
     /// when it would come to that, [`Error::Connect`] within `connect_timeout`, or [`Error::Closed`].
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
-        self.acquire_at(Location::caller())
-    }
-
-    pub(crate) fn acquire_at(
-        &self,
-        place: &'static Location<'static>,
-    ) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
-        let pool = self.clone();
+        let (pool, place) = (self.clone(), Location::caller());
         async move {
             let acquired = acquire(&pool.0, pool.1.as_deref(), Origin::Code(place));
             let mut lease = Lease(acquired.await?);
@@ -137,16 +130,12 @@ impl Pool {
         }
     }
 
-    pub(crate) fn options_now(&self) -> PgConnectOptions {
-        (*connect::options(&self.0)).clone()
-    }
-
     /// A connection beside the pool, for work that is not a request's.
     pub(crate) async fn open_beside(
         &self,
         change: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
     ) -> Result<PgConnection, Error> {
-        connect::open(self.config(), &change(self.options_now())).await
+        connect::open(self.config(), &change(self.connect_options())).await
     }
 
     /// The same pool with other limits, for what may take longer than a request, or must not: statements, leases and
@@ -186,6 +175,21 @@ impl Pool {
     #[track_caller]
     pub fn try_acquire(&self) -> Option<Lease> {
         acquire::try_acquire(&self.0, Location::caller()).map(Lease)
+    }
+
+    /// What the pool opens connections with, for a tool that opens one beside it: the same address, credentials, TLS and
+    /// session settings. Such a connection is not part of the limit.
+    ///
+    /// ```no_run
+    /// # use sqlx::ConnectOptions;
+    /// # async fn example(pool: &db::Pool) -> Result<(), sqlx::Error> {
+    /// let options = pool.connect_options().application_name("nightly report");
+    /// let connection = options.connect().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn connect_options(&self) -> PgConnectOptions {
+        (*connect::options(&self.0)).clone()
     }
 
     /// Whether [`close`](Self::close) was called.
