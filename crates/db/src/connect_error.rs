@@ -1,6 +1,7 @@
 //! Why a connection could not be opened, in words that name the cause.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
@@ -49,6 +50,20 @@ impl ConnectError {
         Self::new(config, sqlx::Error::Io(ErrorKind::TimedOut.into()))
     }
 
+    /// The connection was opened, and then the service's own hook failed.
+    pub(crate) fn after_connect(config: &Config, source: sqlx::Error) -> Self {
+        let message = format!("after_connect failed at `{}`: {source}", config.address());
+        Self { message, source }
+    }
+
+    /// The service's own provider has none.
+    pub(crate) fn credentials(config: &Config, error: Box<dyn Error + Send + Sync>) -> Self {
+        let address = config.address();
+        let message = format!("No credentials for `{address}` from their provider: {error}");
+        let source = sqlx::Error::Configuration(error);
+        Self { message, source }
+    }
+
     /// Whether the server is there but has no room for one more.
     pub(crate) fn is_server_full(&self) -> bool {
         code(&self.source) == "53300"
@@ -66,8 +81,8 @@ impl fmt::Display for ConnectError {
     }
 }
 
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.source)
     }
 }

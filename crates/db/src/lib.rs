@@ -49,6 +49,7 @@ mod usage;
 mod work;
 
 pub use begin::Acquire;
+pub use config::hooks::Credentials;
 pub use config::settings::Setting;
 pub use config::{Config, ConfigError, PARAMETERS};
 pub use connect_error::ConnectError;

@@ -2,6 +2,7 @@
 
 mod connection;
 mod environment;
+pub(crate) mod hooks;
 mod parameters;
 pub(crate) mod settings;
 mod url;
@@ -15,6 +16,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::config::connection::{Tls, at, quote_identifier, reject_session, server, session, tls};
 use crate::config::environment::url_from_env;
+use crate::config::hooks::Hooks;
 use crate::config::parameters::THROUGH_PGBOUNCER;
 use crate::config::url::{Parameters, check_text};
 
@@ -65,6 +67,7 @@ pub struct Config {
     /// The parameters that the URL has, without secrets.
     given: Vec<(String, String)>,
     from_env: bool,
+    pub(crate) hooks: Hooks,
 }
 
 impl Config {
@@ -148,6 +151,7 @@ impl Config {
             session: Vec::new(),
             given: Vec::new(),
             from_env: false,
+            hooks: Hooks::default(),
         }
     }
 

@@ -4,20 +4,20 @@
 //! everyone else is told why at once.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::Span;
 
-use crate::config::Config;
 use crate::connect_error::ConnectError;
 use crate::error::Error;
 use crate::metrics::Outcome;
 use crate::pool::closing::close_idle;
+use crate::pool::handshake::establish;
 use crate::pool::state::{Failures, Opened, Shared};
 use crate::spans;
 
@@ -30,23 +30,26 @@ const EARLY: Duration = Duration::from_secs(10);
 /// An attempt to reconnect always ends.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
 
-/// What the next connection is opened with.
-pub(crate) fn options(pool: &Shared) -> Arc<PgConnectOptions> {
-    let options = pool.options.lock();
-    options.unwrap_or_else(PoisonError::into_inner).clone()
-}
-
 /// Opens a connection that does not belong to the pool, within `connect_timeout`.
 pub(crate) async fn open(
-    config: &Config,
-    options: &PgConnectOptions,
+    pool: &Shared,
+    change: impl Fn(PgConnectOptions) -> PgConnectOptions,
 ) -> Result<PgConnection, Error> {
-    let limit = config.connect_timeout.unwrap_or(Duration::MAX);
-    let opened = timeout(limit, options.connect()).await;
-    let opened = opened.map_err(|_| ConnectError::timeout(config));
-    let opened =
-        opened.and_then(|opened| opened.map_err(|source| ConnectError::new(config, source)));
+    let limit = pool.config.connect_timeout.unwrap_or(Duration::MAX);
+    let opened = timeout(limit, establish(pool, change)).await;
+    let opened = opened.unwrap_or_else(|_| Err(ConnectError::timeout(&pool.config)));
     opened.map_err(|error| Error::Connect(Arc::new(error)))
+}
+
+/// Runs the service's own hook, if it has one.
+pub(crate) async fn run_hook(
+    pool: &Shared,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    match &pool.config.hooks.after_connect {
+        Some(hook) => hook(connection).await,
+        None => Ok(()),
+    }
 }
 
 /// Opens a connection of the pool in a task of its own, which the caller has counted as `connecting`. The task's
@@ -81,16 +84,13 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
     let (config, started) = (&pool.config, Instant::now());
     let generation = pool.state().generation;
     let failed = |source| ConnectError::new(config, source);
-    let mut inner = match options(pool).connect().await.map_err(failed) {
-        Err(error) if error.is_authentication() && reload_options(pool) => {
-            options(pool).connect().await.map_err(failed)?
-        }
-        opened => opened?,
-    };
+    let mut inner = establish(pool, |options| options).await?;
     let backend = match config.pgbouncer {
         true => None,
         false => Some(backend(&mut inner).await.map_err(failed)?),
     };
+    let hooked = run_hook(pool, &mut inner).await;
+    hooked.map_err(|source| ConnectError::after_connect(config, source))?;
     let now = Instant::now();
     let took = now - started;
     let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
@@ -106,18 +106,6 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
         idle_since: now,
         suspect: false,
     })
-}
-
-/// Reads the connection settings again, because the server did not accept the password. Says whether it could.
-fn reload_options(pool: &Shared) -> bool {
-    let Some(options) = pool.config.options_now() else {
-        return false;
-    };
-    for part in pool.permits.parts().iter() {
-        part.pool.set_connect_options(options.clone());
-    }
-    *pool.options.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
-    true
 }
 
 /// What tells this session from all others of the server, also from a later one with the same process id.

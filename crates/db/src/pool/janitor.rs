@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use crate::metrics::CloseReason;
 use crate::pool::closing::close_connections;
 use crate::pool::events::Told;
+use crate::pool::handshake::refresh;
 use crate::pool::state::Shared;
 use crate::pool::{connect, control_connection};
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// How often new credentials are asked for, for those connections that sqlx's own pools open.
+const BETWEEN_CREDENTIALS: Duration = Duration::from_secs(30);
 
 /// Starts the janitor if it does not run yet. It ends with the pool.
 pub(crate) fn start(pool: &Arc<Shared>) {
@@ -19,7 +22,7 @@ pub(crate) fn start(pool: &Arc<Shared>) {
 }
 
 async fn work(pool: Weak<Shared>) {
-    let mut told = Told::default();
+    let (mut told, mut asked) = (Told::default(), Instant::now());
     loop {
         {
             let Some(pool) = pool.upgrade() else { return };
@@ -33,6 +36,10 @@ async fn work(pool: Weak<Shared>) {
             report_leaks(&pool);
             told.tell(&pool);
             control_connection::close(&pool, false).await;
+            if asked.elapsed() > BETWEEN_CREDENTIALS && !pool.permits.parts().is_empty() {
+                asked = Instant::now();
+                tokio::spawn(refresh(pool));
+            }
         }
         tokio::time::sleep(PERIOD).await;
     }

@@ -2,7 +2,7 @@
 //! files below it:
 //!
 //! `acquire`, `close`, `janitor` · `queue`, `events` · `part` · `lease` · `connection` · `in_transaction`, `recycle` ·
-//! `control_connection` · `connect` · `closing` · `state` · `permits`, `holder` · `delay`
+//! `control_connection` · `connect` · `handshake` · `closing` · `state` · `permits`, `holder` · `delay`
 
 mod acquire;
 mod close;
@@ -12,6 +12,7 @@ mod connection;
 mod control_connection;
 mod delay;
 mod events;
+mod handshake;
 mod holder;
 mod in_transaction;
 mod janitor;
@@ -133,9 +134,11 @@ impl Pool {
     /// A connection beside the pool, for work that is not a request's.
     pub(crate) async fn open_beside(
         &self,
-        change: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
+        change: impl Fn(PgConnectOptions) -> PgConnectOptions,
     ) -> Result<PgConnection, Error> {
-        connect::open(self.config(), &change(self.connect_options())).await
+        let mut connection = connect::open(&self.0, change).await?;
+        connect::run_hook(&self.0, &mut connection).await?;
+        Ok(connection)
     }
 
     /// The same pool with other limits, for what may take longer than a request, or must not: statements, leases and
@@ -189,7 +192,7 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn connect_options(&self) -> PgConnectOptions {
-        (*connect::options(&self.0)).clone()
+        (*handshake::options(&self.0)).clone()
     }
 
     /// Whether [`close`](Self::close) was called.

@@ -11,8 +11,8 @@ use sqlx::postgres::PgPoolOptions;
 
 use crate::error::Error;
 use crate::pool::closing::close_excess;
-use crate::pool::connect;
 use crate::pool::connection::Connection;
+use crate::pool::handshake;
 use crate::pool::permits::Part;
 use crate::pool::state::Shared;
 
@@ -60,12 +60,16 @@ pub(crate) fn make(pool: &Arc<Shared>, free: Vec<Connection>) -> PgPool {
 )]
 fn open(pool: &Shared, connections: u32) -> PgPool {
     let config = &pool.config;
-    PgPoolOptions::new()
+    let mut options = PgPoolOptions::new();
+    if let Some(hook) = config.hooks.after_connect.clone() {
+        options = options.after_connect(move |connection, _| hook(connection));
+    }
+    options
         .max_connections(connections)
         .acquire_timeout(config.pool_timeout.unwrap_or(NEVER).min(NEVER))
         .max_lifetime(config.max_connection_lifetime)
         .idle_timeout(config.max_idle_connection_lifetime)
-        .connect_lazy_with((*connect::options(pool)).clone())
+        .connect_lazy_with((*handshake::options(pool)).clone())
 }
 
 /// Gives the connections back to the limit when that pool has closed all of its own.

@@ -47,9 +47,9 @@ pub(crate) async fn recycle(
                 inner.execute("rollback").await.map(drop)?;
             }
             Undo::Transaction => roll_back_to(inner, 0).await?,
-            Undo::Session => reset(inner).await?,
+            Undo::Session => reset(pool, inner).await?,
             Undo::Anything => {
-                reset(inner).await?;
+                reset(pool, inner).await?;
                 return is_sound(connection).await;
             }
         }
@@ -105,7 +105,12 @@ pub(crate) async fn roll_back_to(
 }
 
 /// Makes the session as it was when it was opened.
-async fn reset(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn reset(pool: &Shared, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    forget(connection).await?;
+    connect::run_hook(pool, connection).await
+}
+
+async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     roll_back_to(connection, 0).await?;
     // Before the server forgets the prepared statements, so that sqlx does.
     let discarded = match connection.clear_cached_statements().await {

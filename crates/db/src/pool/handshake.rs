@@ -1,0 +1,84 @@
+//! One attempt to connect, with the options and the credentials of the moment.
+
+use std::sync::{Arc, PoisonError};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, PgConnection};
+
+use crate::config::hooks::Credentials;
+use crate::connect_error::ConnectError;
+use crate::pool::state::Shared;
+
+/// How often one connection is tried with credentials that were never tried before.
+const MOST_ATTEMPTS: u32 = 5;
+
+/// What the next connection is opened with.
+pub(crate) fn options(pool: &Shared) -> Arc<PgConnectOptions> {
+    let options = pool.options.lock();
+    options.unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Opens a connection. Credentials that the server refuses are asked for again, as long as there are new ones.
+pub(crate) async fn establish(
+    pool: &Shared,
+    change: impl Fn(PgConnectOptions) -> PgConnectOptions,
+) -> Result<PgConnection, ConnectError> {
+    let mut credentials = ask(pool, 0).await?;
+    let mut refused = 0;
+    loop {
+        let options = (*options(pool)).clone();
+        // Not those that another connection has got meanwhile, which may be older.
+        let options = match &credentials {
+            Some(credentials) => credentials.apply(options),
+            None => options,
+        };
+        let opened = change(options).connect().await;
+        let error = match opened.map_err(|source| ConnectError::new(&pool.config, source)) {
+            Err(error) if error.is_authentication() => error,
+            opened => return opened,
+        };
+        refused += 1;
+        credentials = match &credentials {
+            None if refused == 1 && read_again(pool) => None,
+            Some(last) if refused < MOST_ATTEMPTS => {
+                let next = ask(pool, refused).await?;
+                if next.as_ref() == Some(last) {
+                    return Err(error);
+                }
+                next
+            }
+            _ => return Err(error),
+        };
+    }
+}
+
+/// Asks the provider, if there is one, for its credentials, and keeps them for those who cannot ask.
+async fn ask(pool: &Shared, refused: u32) -> Result<Option<Credentials>, ConnectError> {
+    let Some(provider) = &pool.config.hooks.credentials else {
+        return Ok(None);
+    };
+    let given = provider(refused).await;
+    let given = given.map_err(|error| ConnectError::credentials(&pool.config, error))?;
+    keep(pool, given.apply((*options(pool)).clone()));
+    Ok(Some(given))
+}
+
+/// The same for the parts of the limit that sqlx's own pools have, which open their connections themselves.
+pub(crate) async fn refresh(pool: Arc<Shared>) {
+    if let Err(error) = ask(&pool, 0).await {
+        tracing::warn!("the pools of sqlx's own keep the credentials that they have: {error}");
+    }
+}
+
+/// Reads the connection settings again, because the server did not accept the password. Says whether it could.
+fn read_again(pool: &Shared) -> bool {
+    let options = pool.config.options_now();
+    options.map(|options| keep(pool, options)).is_some()
+}
+
+fn keep(pool: &Shared, options: PgConnectOptions) {
+    for part in pool.permits.parts().iter() {
+        part.pool.set_connect_options(options.clone());
+    }
+    *pool.options.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
+}

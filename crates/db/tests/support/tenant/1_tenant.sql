@@ -1,0 +1,1 @@
+create table migrated_by as select current_setting('app.tenant') as tenant;
