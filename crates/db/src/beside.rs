@@ -5,7 +5,7 @@ use std::panic::Location;
 use sqlx::PgPool;
 
 use crate::error::Error;
-use crate::pool::{Origin, Pool, acquire, part};
+use crate::pool::{Pool, part};
 
 impl Pool {
     /// A pool of sqlx's own that may open `connections` of this pool's limit, for crates that want a [`sqlx::PgPool`]: job
@@ -27,15 +27,7 @@ impl Pool {
     /// # Errors
     /// If `connections` is 0 or not below the limit; those of [`acquire`](Self::acquire) while so many are not free.
     pub async fn sqlx_pool(&self, connections: u32) -> Result<PgPool, Error> {
-        let place = Location::caller();
-        part::check(&self.0, connections)?;
-        let mut free = Vec::new();
-        for _ in 0..connections {
-            let one = acquire(&self.0, None, Origin::Code(place)).await?;
-            // Several at once, and yet nobody's work waits for the next one.
-            one.disown();
-            free.push(one);
-        }
-        Ok(part::make(&self.0, free))
+        let part = part::take(&self.0, connections, Location::caller()).await?;
+        Ok(part.pool)
     }
 }

@@ -1,7 +1,7 @@
 //! The pool as its users see it. Each of its promises is kept in a file of this folder, and each file imports only
 //! files below it:
 //!
-//! `acquire`, `close`, `janitor` · `queue`, `events` · `part` · `lease` · `connection` · `in_transaction`, `recycle` ·
+//! `close`, `janitor` · `part` · `acquire` · `queue`, `events` · `lease` · `connection` · `in_transaction`, `recycle` ·
 //! `control_connection` · `connect` · `handshake` · `closing` · `state` · `permits`, `holder` · `delay`
 
 mod acquire;
@@ -48,6 +48,7 @@ pub(crate) use crate::pool::acquire::acquire;
 pub(crate) use crate::pool::connection::Condition;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
 pub(crate) use crate::pool::in_transaction::{InTransaction, Patience};
+pub(crate) use crate::pool::permits::Part;
 pub(crate) use crate::pool::recycle::roll_back_to;
 #[cfg(test)]
 pub(crate) use crate::pool::state::LOCKS;

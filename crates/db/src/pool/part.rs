@@ -1,6 +1,7 @@
 //! A part of the limit as a pool of sqlx's own, for crates that want that type: one budget, two doors.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::panic::Location;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -10,9 +11,11 @@ use sqlx::pool::CloseEvent;
 use sqlx::postgres::PgPoolOptions;
 
 use crate::error::Error;
+use crate::pool::acquire::acquire;
 use crate::pool::closing::close_excess;
 use crate::pool::connection::Connection;
 use crate::pool::handshake;
+use crate::pool::holder::Origin;
 use crate::pool::permits::Part;
 use crate::pool::state::Shared;
 
@@ -20,7 +23,7 @@ use crate::pool::state::Shared;
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
 /// Why a pool of `connections` cannot be a part of this one, if it cannot.
-pub(crate) fn check(pool: &Shared, connections: u32) -> Result<(), Error> {
+fn check(pool: &Shared, connections: u32) -> Result<(), Error> {
     let limit = pool.permits.limit.load(Relaxed);
     if (1..limit).contains(&connections) {
         return Ok(());
@@ -32,17 +35,23 @@ pub(crate) fn check(pool: &Shared, connections: u32) -> Result<(), Error> {
     ))))
 }
 
-/// Makes a pool of sqlx's own in the place of these connections.
-pub(crate) fn make(pool: &Arc<Shared>, free: Vec<Connection>) -> PgPool {
-    let connections = free.len() as u32;
-    let theirs = open(pool, connections);
+/// Takes so many connections out of the limit, when they are free, and makes a pool of sqlx's own in their place.
+pub(crate) async fn take(
+    pool: &Arc<Shared>,
+    connections: u32,
+    place: &'static Location<'static>,
+) -> Result<Part, Error> {
+    check(pool, connections)?;
+    let mut free = Vec::new();
+    for _ in 0..connections {
+        let one = acquire(pool, None, Origin::Code(place)).await?;
+        // Several at once, and yet nobody's work waits for the next one.
+        one.disown();
+        free.push(one);
+    }
+    let part = make(pool, connections);
     let mut parts = pool.permits.parts();
-    let id = parts.last().map_or(0, |part| part.id + 1);
-    parts.push(Part {
-        id,
-        pool: theirs.clone(),
-        connections,
-    });
+    parts.push(part.clone());
     let limit = pool.permits.limit.load(Relaxed);
     // Before the connections go, so that nobody opens others in their place.
     pool.permits
@@ -50,8 +59,32 @@ pub(crate) fn make(pool: &Arc<Shared>, free: Vec<Connection>) -> PgPool {
     drop(parts);
     free.into_iter().for_each(Connection::close);
     close_excess(pool);
-    tokio::spawn(take_back(Arc::downgrade(pool), id, theirs.close_event()));
-    theirs
+    Ok(part)
+}
+
+/// Another pool of sqlx's own for the same part of the limit, where a connection of the last one may never come back.
+pub(crate) fn renew(pool: &Arc<Shared>, part: &Part) -> Part {
+    let new = make(pool, part.connections);
+    let mut parts = pool.permits.parts();
+    if let Some(kept) = parts.iter_mut().find(|kept| kept.id == part.id) {
+        *kept = new.clone();
+    }
+    drop(parts);
+    let last = part.pool.clone();
+    tokio::spawn(async move { last.close().await });
+    new
+}
+
+fn make(pool: &Arc<Shared>, connections: u32) -> Part {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let part = Part {
+        id: MADE.fetch_add(1, Relaxed),
+        pool: open(pool, connections),
+        connections,
+    };
+    let closed = part.pool.close_event();
+    tokio::spawn(take_back(Arc::downgrade(pool), part.id, closed));
+    part
 }
 
 #[expect(
