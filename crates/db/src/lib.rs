@@ -32,6 +32,7 @@ mod diagnosis;
 mod doctor;
 mod duration;
 mod error;
+mod facade;
 mod histogram;
 mod limits;
 mod listener;

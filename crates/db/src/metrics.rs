@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics::{Unit, counter, gauge, histogram};
-
 use crate::error::{is_broken, is_timeout};
+use crate::facade::{self, Unit, counter, gauge, histogram};
 use crate::histogram::{Histogram, HistogramSnapshot};
 
 /// The label that says whose numbers they are: `host:port/database`.
@@ -97,8 +96,8 @@ pub struct Times {
 /// The histograms of callers who share a label, such as one route.
 #[derive(Debug)]
 pub(crate) struct Labelled {
-    pub(crate) wait_time: metrics::Histogram,
-    pub(crate) use_time: metrics::Histogram,
+    pub(crate) wait_time: facade::Histogram,
+    pub(crate) use_time: facade::Histogram,
 }
 
 /// Writes the types and functions of this file from the table below.
@@ -124,10 +123,10 @@ macro_rules! table {
         pub(crate) struct Metrics {
             $(pub(crate) $counter: AtomicU64,)*
             pub(crate) closed: [AtomicU64; CloseReason::LABELS.len()],
-            $(pub(crate) $histogram: metrics::Histogram,)*
-            statement: metrics::Histogram,
+            $(pub(crate) $histogram: facade::Histogram,)*
+            statement: facade::Histogram,
             /// Of statements that failed: each `error.type` and its histogram.
-            failed: Mutex<Vec<(String, metrics::Histogram)>>,
+            failed: Mutex<Vec<(String, facade::Histogram)>>,
             pub(crate) wait: Histogram,
             pub(crate) hold: Histogram,
             ran: Histogram,
@@ -182,7 +181,7 @@ macro_rules! table {
 
         /// Tells the recorder what each metric means.
         fn describe() {
-            use metrics::{describe_counter, describe_gauge, describe_histogram};
+            use facade::{describe_counter, describe_gauge, describe_histogram};
             $(describe_gauge!($gauge_name, $gauge_help);)*
             $(describe_counter!($counter_name, $counter_help);)*
             describe_counter!(CLOSED.0, CLOSED.1);
@@ -210,7 +209,7 @@ impl Metrics {
         }
     }
 
-    fn of_failed(&self, kind: &str) -> metrics::Histogram {
+    fn of_failed(&self, kind: &str) -> facade::Histogram {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let kind = match failed.iter().any(|(known, _)| known == kind) || failed.len() < MOST_CODES
         {

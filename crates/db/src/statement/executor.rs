@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
+#[cfg(feature = "macros")]
+use sqlx::Describe;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
-use sqlx::{Describe, Execute, Executor, Postgres, SqlStr};
+use sqlx::{Execute, Executor, Postgres, SqlStr};
 use tokio::time::timeout;
 
 use crate::error::Error;
@@ -80,6 +82,7 @@ impl<'p> Executor<'p> for &Pool {
         })
     }
 
+    #[cfg(feature = "macros")]
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
     where
         'p: 'e,
@@ -149,6 +152,7 @@ impl<'c> Executor<'c> for &'c mut Connection {
         Box::pin(prepare(self, sql, types))
     }
 
+    #[cfg(feature = "macros")]
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
     where
         'c: 'e,
