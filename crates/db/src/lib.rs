@@ -46,6 +46,8 @@ mod session_effect;
 mod spans;
 mod sql_text;
 mod statement;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transaction;
 mod usage;
 mod work;

@@ -1,7 +1,7 @@
 //! The pool's settings: `DATABASE_URL` with Prisma's parameters, taken out before sqlx sees them.
 
 mod connection;
-mod environment;
+pub(crate) mod environment;
 pub(crate) mod hooks;
 mod parameters;
 pub(crate) mod settings;
