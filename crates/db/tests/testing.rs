@@ -23,24 +23,23 @@ async fn add(pool: &Pool) -> i64 {
         .expect("nobody else's Ada is here")
 }
 
-/// The databases that the server of `database` has, of those that tests have made.
-async fn names(database: &TestDatabase) -> Vec<String> {
-    let sql = "select datname::text from pg_database where datname like 'test\\_________\\_%'";
-    sqlx::query_scalar(sql)
-        .fetch_all(database.pool())
-        .await
-        .expect("names")
+/// How many of these databases the server has.
+async fn there(server: &TestDatabase, names: &[String]) -> i64 {
+    let sql = "select count(*) from pg_database where datname = any($1)";
+    let count = sqlx::query_scalar(sql).bind(names);
+    count.fetch_one(server.pool()).await.expect("a count")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_test_has_its_own_and_leaves_nothing() {
     let migrator = migrator().await;
     let first = database(&migrator).await;
-    let before = names(&first).await.len();
     let others = join_all((0..8).map(|_| database(&migrator))).await;
     let ids = join_all(others.iter().map(|one| add(one.pool()))).await;
     assert_eq!(ids, [1; 8]);
-    assert_eq!(names(&first).await.len(), before + 8);
+    let name = |one: &TestDatabase| one.pool().config().database().to_owned();
+    let names: Vec<String> = others.iter().map(name).collect();
+    assert_eq!(there(&first, &names).await, 8);
     // Also one that is in use.
     let busy = others[0].pool().clone();
     let mut transaction = busy.begin().await.expect("begun");
@@ -49,7 +48,7 @@ async fn each_test_has_its_own_and_leaves_nothing() {
         .await
         .expect("in use");
     drop(others);
-    assert_eq!(names(&first).await.len(), before);
+    assert_eq!(there(&first, &names).await, 0);
     sqlx::query("select 1")
         .execute(&mut *transaction)
         .await
