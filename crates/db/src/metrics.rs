@@ -22,7 +22,8 @@ pub enum CloseReason {
     Idle,
     /// The transport or the protocol failed.
     Broken,
-    /// The server had gone away or become read-only: all connections of that time were closed.
+    /// All connections of that time were closed: the server had gone away or become read-only, or by
+    /// [`evict`](crate::Pool::evict).
     Failover,
     /// The pool was closed.
     Shutdown,

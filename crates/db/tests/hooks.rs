@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use db::{Config, Credentials, Error, Pool};
+use db::{CloseReason, Config, Credentials, Error, Pool};
 use futures_util::future::join_all;
 use sqlx::migrate::Migrator;
 use sqlx::{Executor, PgConnection, PgExecutor};
@@ -92,7 +92,31 @@ async fn a_hook_that_fails_is_named_and_its_connection_closed() {
     assert_eq!(pool.stats().open, 0);
 }
 
-/// A role whose password is `key`, with the database's URL without a password.
+#[tokio::test]
+async fn evicted_connections_finish_their_work_and_are_opened_anew() {
+    let pool = support::pool("connection_limit=2");
+    let mut busy = pool.begin().await.expect("begun");
+    pool.execute("select 1")
+        .await
+        .expect("a second one is open");
+    pool.evict();
+    assert_eq!(
+        (pool.stats().open, pool.stats().idle),
+        (1, 0),
+        "the idle one went"
+    );
+    busy.execute("select 1").await.expect("not disturbed");
+    busy.commit().await.expect("committed");
+    pool.execute("select 1").await.expect("a new one");
+    settled(&pool).await;
+    let stats = pool.stats();
+    assert_eq!(
+        (stats.opened, stats.closed[CloseReason::Failover as usize]),
+        (4, 2)
+    );
+}
+
+/// A role with this password, and the database's URL without a password.
 async fn role(name: &str, password: &str) -> (Pool, Config) {
     let url = local_postgres::database();
     let owner = Pool::new(config(&url));

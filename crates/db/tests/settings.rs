@@ -68,6 +68,20 @@ fn each_parameter_is_read_with_its_unit() {
     );
 }
 
+#[tokio::test]
+async fn the_url_sets_tcps_keepalive_on_the_servers_side() {
+    let pool = support::pool("options=-c%20tcp_keepalives_idle=61%20-c%20tcp_keepalives_count=3");
+    let sql = "select current_setting('tcp_keepalives_idle') || ' ' || current_setting('tcp_keepalives_count')";
+    let set: String = sqlx::query_scalar(sql)
+        .fetch_one(&pool)
+        .await
+        .expect("read");
+    assert_eq!(
+        set, "61 3",
+        "the kernel has them: it is asked for what is shown"
+    );
+}
+
 #[test]
 fn a_bad_parameter_is_named_with_what_it_takes_but_never_its_value() {
     let refused = [

@@ -46,6 +46,17 @@ pub(crate) fn close_excess(pool: &Shared) {
     close_connections(pool, connections, CloseReason::Idle);
 }
 
+/// Makes all connections those of a time that is over.
+pub(crate) fn evict(pool: &Shared) {
+    let mut state = pool.state();
+    state.generation += 1;
+    let idle = std::mem::take(&mut state.idle);
+    drop(state);
+    close_connections(pool, idle, CloseReason::Failover);
+    // Whoever has a permit and waits for one of them may open another.
+    pool.available.notify_waiters();
+}
+
 /// Closes a connection for a reason that says nothing about the others.
 pub(crate) fn close_unwanted(permit: &mut Permit, connection: Opened, reason: CloseReason) {
     leave(permit, |_| ());

@@ -217,6 +217,20 @@ impl Pool {
         self.0.available.notify_waiters();
     }
 
+    /// Has every connection opened anew, without disturbing anybody: idle ones close now, those in use when they come back.
+    /// For what only new sessions see: a role's changed settings, another server behind the same name, a new certificate.
+    ///
+    /// They are counted as closed by `failover`. Pools of [`sqlx_pool`](Self::sqlx_pool) keep theirs.
+    ///
+    /// ```no_run
+    /// # fn example(pool: &db::Pool) {
+    /// pool.evict(); // after `alter role shop set work_mem = '64MB'`
+    /// # }
+    /// ```
+    pub fn evict(&self) {
+        closing::evict(&self.0);
+    }
+
     /// The settings the pool was made with.
     #[must_use]
     pub fn config(&self) -> &Config {
