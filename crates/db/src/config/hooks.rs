@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -47,3 +48,7 @@ pub(crate) struct Hooks {
     pub(crate) after_connect: Option<Arc<AfterConnect>>,
     pub(crate) credentials: Option<Arc<Provider>>,
 }
+
+// A panic in one of them leaves nothing here half done, and `Config` and `Pool` are both.
+impl UnwindSafe for Hooks {}
+impl RefUnwindSafe for Hooks {}
