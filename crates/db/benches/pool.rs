@@ -161,6 +161,39 @@ async fn lease(url: &str) {
     );
 }
 
+/// A transaction of one statement after the other on one connection, given to a function as ours and as sqlx's own, which
+/// has to prove afterwards that it is sound.
+async fn lent(url: &str) {
+    async fn as_ours(connection: &mut db::Connection) {
+        sqlx::query("select 1").execute(connection).await.unwrap();
+    }
+    async fn as_sqlxs(connection: &mut sqlx::PgConnection) {
+        sqlx::query("select 1").execute(connection).await.unwrap();
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let url = format!("{url}{separator}connection_limit=1");
+    let pool = db::Pool::new(db::Config::parse(&url).unwrap());
+    let rounds = 500;
+    let mut times = Vec::new();
+    for is_lent in [false, true] {
+        let started = Instant::now();
+        for _ in 0..rounds {
+            let mut transaction = pool.begin().await.unwrap();
+            match is_lent {
+                false => as_ours(&mut transaction).await,
+                true => as_sqlxs(&mut transaction).await,
+            }
+            transaction.commit().await.unwrap();
+        }
+        times.push(started.elapsed() / rounds);
+    }
+    let ratio = times[1].as_secs_f64() / times[0].as_secs_f64();
+    println!(
+        "a transaction on the only connection: {:.2?}; lent as sqlx's own: {:.2?}, {ratio:.1} ×\n",
+        times[0], times[1]
+    );
+}
+
 #[tokio::main]
 async fn main() {
     let seconds: f64 = std::env::var("SECONDS")
@@ -180,6 +213,7 @@ async fn main() {
     let proxy = proxy::Proxy::start(server.port(), Duration::from_millis(1)).await;
     let far = proxy.url(&tcp, server.port());
     lease(&tcp).await;
+    lent(&tcp).await;
     println!(
         "{CONNECTIONS} connections; one row by primary key; CPU of this process + PostgreSQL per statement\n"
     );

@@ -71,9 +71,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("order {} for key {key}", place(shop, key, "tea").await?);
     }
     let _ = timeout(Duration::from_secs(2), work(shop, &post)).await;
-    let delivered: i64 = sqlx::query_scalar("select count(*) from delivered")
-        .fetch_one(shop)
-        .await?;
-    println!("{delivered} delivered");
+    let count = sqlx::query_scalar("select count(*) from delivered");
+    let count: i64 = count.fetch_one(shop).await?;
+    println!("{count} delivered");
     Ok(())
 }

@@ -8,6 +8,14 @@ use std::io::{self, ErrorKind};
 use crate::config::Config;
 
 /// Why a connection could not be opened, in words that name the cause.
+///
+/// ```no_run
+/// # async fn example(pool: &db::Pool) {
+/// if let Err(db::Error::Connect(why)) = pool.acquire().await {
+///     eprintln!("{why}"); // Can't reach database server at `db:5432`: …
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ConnectError {
     message: String,

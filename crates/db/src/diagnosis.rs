@@ -11,6 +11,10 @@ use crate::duration::seconds;
 const SHORT: Duration = Duration::from_millis(100);
 
 /// What a pool is doing, in a word.
+///
+/// ```
+/// assert_eq!(db::PoolState::Full.as_str(), "full");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoolState {
@@ -41,6 +45,15 @@ impl PoolState {
 }
 
 /// What is the matter with a pool and what to do about it. Printed, it is the sentence.
+///
+/// ```
+/// # fn example(pool: &db::Pool) {
+/// let diagnosis = pool.diagnosis();
+/// if diagnosis.state == db::PoolState::Full {
+///     eprintln!("{diagnosis}");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
     /// In a word.

@@ -68,6 +68,14 @@ impl Histogram {
 }
 
 /// What a [`Histogram`] had counted at one moment, or between two.
+///
+/// ```
+/// # use std::time::Duration;
+/// let histogram = db::Histogram::default();
+/// histogram.record(Duration::from_millis(3));
+/// let snapshot = histogram.snapshot();
+/// assert_eq!((snapshot.count(), snapshot.sum()), (1, Duration::from_millis(3)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistogramSnapshot {
     counts: [u64; BUCKETS],

@@ -4,6 +4,18 @@ use std::time::Duration;
 
 /// What the work of one [`Pool::with`](crate::Pool::with) may take, in the place of the pool's settings. `None` leaves a
 /// setting as it is, [`Duration::MAX`] is no limit.
+///
+/// ```
+/// # use std::time::Duration;
+/// # fn example(pool: &db::Pool) {
+/// // Something optional: now or not at all, and not for long.
+/// let extra = pool.with(db::Limits {
+///     wait: Some(Duration::ZERO),
+///     statement: Some(Duration::from_millis(200)),
+///     ..Default::default()
+/// });
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Longest wait for a connection, in the place of `pool_timeout`. Prisma's `maxWait`.

@@ -17,6 +17,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// What a [`Listener`] hears.
+///
+/// ```
+/// # fn example(heard: db::Heard) {
+/// match heard {
+///     db::Heard::Gap => println!("look at everything"),
+///     db::Heard::Notification(one) => println!("{}: {}", one.channel(), one.payload()),
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub enum Heard {
     /// Notifications may have been missed: always the first, and again whenever the connection was lost. Time to look at
@@ -27,6 +36,13 @@ pub enum Heard {
 }
 
 /// Listens on channels for as long as it lives, on one connection of the pool's limit. Made by [`Pool::listen`].
+///
+/// ```no_run
+/// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+/// let mut listener = pool.listen(["orders", "returns"]).await?;
+/// println!("{:?}", listener.next().await?);
+/// # Ok(()) }
+/// ```
 pub struct Listener {
     pool: Pool,
     /// One connection of the limit.

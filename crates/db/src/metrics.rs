@@ -14,6 +14,12 @@ use crate::histogram::{Histogram, HistogramSnapshot};
 const POOL_NAME: &str = "db.client.connection.pool.name";
 
 /// Why a connection was closed.
+///
+/// ```
+/// # fn example(pool: &db::Pool) {
+/// let broken = pool.stats().closed[db::CloseReason::Broken as usize];
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// It had reached `max_connection_lifetime`.
@@ -81,6 +87,13 @@ impl Outcome {
 }
 
 /// How long things took since the start of the pool.
+///
+/// ```
+/// # fn example(pool: &db::Pool) {
+/// let times = pool.times();
+/// println!("half of the statements took {:?} at most", times.statement.quantile(0.5));
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Times {

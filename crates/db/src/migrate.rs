@@ -16,6 +16,14 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const LOCK: i64 = 0x7265_7365_7276_6f69;
 
 /// How the migrations of a database compare with those of a program.
+///
+/// ```no_run
+/// # async fn example(pool: &db::Pool, migrator: &sqlx::migrate::Migrator) -> Result<(), db::Error> {
+/// if let db::Schema::Older { missing } = pool.schema(migrator).await? {
+///     eprintln!("not ready: the database lacks {missing}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schema {
     /// They are the same.

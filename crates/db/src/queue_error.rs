@@ -7,6 +7,14 @@ use std::time::Duration;
 use crate::connect_error::ConnectError;
 
 /// What a caller was turned away for.
+///
+/// ```
+/// # fn example(error: db::Error) {
+/// if let db::Error::Overloaded { limit: db::QueueLimit::Length(waiting), .. } = error {
+///     eprintln!("{waiting} wait already: find out why");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QueueLimit {
@@ -44,6 +52,14 @@ pub(crate) fn overloaded(waiting: u32, expected: Option<Duration>, limit: QueueL
 }
 
 /// What the pool looked like when a caller had waited for too long.
+///
+/// ```
+/// # fn example(error: db::Error) {
+/// if let db::Error::PoolTimeout(timeout) = error {
+///     eprintln!("{:?} in vain, {} of {} in use", timeout.waited, timeout.in_use, timeout.limit);
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PoolTimeout {
     /// How long the caller waited.

@@ -1,6 +1,15 @@
 //! What the server allows.
 
 /// What the server allows and what is taken of it, as [`Pool::examine`](crate::Pool::examine) found it.
+///
+/// ```no_run
+/// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+/// pool.examine().await?;
+/// if let Some(server) = pool.server() {
+///     println!("room for {} more, of {}", server.room, server.usable);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerLimits {

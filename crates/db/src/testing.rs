@@ -27,6 +27,13 @@ use crate::config::environment::url_from_env;
 use crate::pool::Pool;
 
 /// A database of one test. Dropping it removes the database, also under the hands of who still uses it.
+///
+/// ```no_run
+/// # async fn example(migrator: &sqlx::migrate::Migrator) {
+/// let database = db::testing::database(migrator).await;
+/// println!("{} at {}", database.pool().name(), database.url());
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TestDatabase {
     pool: Pool,

@@ -14,6 +14,13 @@ use crate::limits::Limits;
 use crate::pool::{Connection, InTransaction, Lease, MaybeLease, roll_back_to};
 
 /// How a transaction runs. The default is the server's: READ COMMITTED, read and write.
+///
+/// ```no_run
+/// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+/// let options = db::TransactionOptions { read_only: true, ..Default::default() };
+/// let report = pool.begin_with(options).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TransactionOptions {
     /// How far concurrent transactions are kept apart.
@@ -25,6 +32,11 @@ pub struct TransactionOptions {
 }
 
 /// PostgreSQL's isolation levels.
+///
+/// ```
+/// let isolation = db::Isolation::Serializable;
+/// let options = db::TransactionOptions { isolation, retries: 5, ..Default::default() };
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
     /// Each statement sees what was committed before it began.

@@ -13,6 +13,15 @@ tokio::task_local! {
 }
 
 /// What was taken of the pool inside [`with_usage`].
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+/// let usage = Arc::new(db::Usage::default());
+/// db::with_usage(usage.clone(), sqlx::query("select 1").execute(pool)).await?;
+/// println!("{} statements, {:?} of waiting", usage.statements(), usage.waited());
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Default)]
 pub struct Usage {
     /// Nanoseconds.

@@ -26,6 +26,15 @@ const LEAVES: Duration = Duration::from_secs(1);
 /// As long as it holds each connection for 100 ms at most, on average, it changes nothing. While it holds them for longer,
 /// its callers wait for each other and not in the queue of the pool; and if other work has asked for connections within the
 /// last second, it gets no more than half of them, at least one.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+/// let reports = Arc::new(db::Work::default()); // one for all reports, for as long as the process lives
+/// let count = sqlx::query_scalar("select count(*) from orders").fetch_one(pool);
+/// let count: i64 = db::with_work(reports, count).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Default)]
 pub struct Work {
     /// How long a connection is held, in nanoseconds, as a moving average.

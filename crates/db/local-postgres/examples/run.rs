@@ -16,6 +16,13 @@ fn main() {
     command
         .args(words)
         .env("DATABASE_URL", local_postgres::database());
+    // Another cargo below would build anew what depends on those that this one has set.
+    for (name, _) in std::env::vars_os() {
+        let bytes = name.as_encoded_bytes();
+        if bytes.starts_with(b"CARGO_PKG_") || bytes.starts_with(b"CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
     match command.status() {
         Ok(status) => exit(status.code().unwrap_or(1)),
         Err(error) => {

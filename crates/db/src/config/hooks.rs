@@ -16,6 +16,11 @@ type Provider = dyn Fn(u32) -> BoxFuture<'static, Result<Credentials, Box<dyn Er
     + Sync;
 
 /// Whom the pool connects as. Nothing here ever prints the password.
+///
+/// ```
+/// let credentials = db::Credentials { user: None, password: "a token".to_owned() };
+/// assert!(!format!("{credentials:?}").contains("token"));
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The role; `None` for that of the URL.

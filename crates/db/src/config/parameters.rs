@@ -49,6 +49,11 @@ pub(crate) const THROUGH_PGBOUNCER: &str =
     "PgBouncer does not pass it on; use `alter role … set …` instead";
 
 /// Why `DATABASE_URL` cannot be used. Contains keys and kinds, never values.
+///
+/// ```
+/// let error = db::Config::parse("mysql://db.example/shop").expect_err("not PostgreSQL");
+/// assert!(error.to_string().contains("postgres://"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The variable is not set.

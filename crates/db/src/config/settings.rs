@@ -7,6 +7,14 @@ use crate::config::parameters::PARAMETERS;
 use crate::duration::seconds;
 
 /// One setting of the pool.
+///
+/// ```no_run
+/// # fn example(pool: &db::Pool) {
+/// for setting in pool.config().settings() {
+///     println!("{} = {} ({})", setting.key, setting.value, setting.from);
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Setting {

@@ -3,6 +3,10 @@
 use std::fmt;
 
 /// What came of a check.
+///
+/// ```
+/// assert_eq!(db::Verdict::Change.as_str(), "change");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {

@@ -43,6 +43,14 @@ pub(crate) struct Holder {
 }
 
 /// Who holds a connection, for how long and for what. Statements are without their arguments.
+///
+/// ```
+/// # fn example(pool: &db::Pool) {
+/// if let Some(longest) = pool.holders().first() {
+///     println!("{longest} has had one for {:?}", longest.held);
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {

@@ -7,6 +7,14 @@ use crate::pool::connection::Connection;
 /// A [`Connection`] of the pool in one caller's hands. Dropping it gives the connection back.
 ///
 /// `&mut *lease` works wherever sqlx takes an executor, as with sqlx's `PoolConnection`.
+///
+/// ```no_run
+/// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+/// let mut lease = pool.acquire().await?;
+/// sqlx::query("select 1").execute(&mut *lease).await?;
+/// drop(lease); // given back
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Lease(pub(crate) Connection);
 
@@ -45,6 +53,16 @@ impl DerefMut for Lease {
 }
 
 /// A connection that a function has taken from the pool, or was lent by its caller.
+///
+/// ```no_run
+/// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
+/// async fn names(mut db: impl db::Acquire) -> Result<Vec<String>, db::Error> {
+///     let mut connection = db.acquire().await?; // a lease of a pool, or the transaction's own connection
+///     Ok(sqlx::query_scalar("select name from customer").fetch_all(&mut *connection).await?)
+/// }
+/// names(pool).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,

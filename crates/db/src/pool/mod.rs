@@ -75,6 +75,12 @@ pub struct Pool(pub(crate) Arc<Shared>, pub(crate) Option<Arc<Limits>>);
 ///
 /// It opens no connection until somebody needs one. Call it inside a tokio runtime that lives as long as the process.
 ///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let one: i32 = sqlx::query_scalar("select 1").fetch_one(db::pool()?).await?;
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// When `DATABASE_URL` is missing or not valid; the same error at every later call.
 pub fn pool() -> Result<&'static Pool, ConfigError> {
