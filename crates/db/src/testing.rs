@@ -44,7 +44,7 @@ pub struct TestDatabase {
 const LEFT_OVER: &str = r"select datname::text from pg_database d where datname ~ '^test_[0-9a-f]{8}_' and not exists
     (select from pg_stat_activity a where a.application_name = left(d.datname, 13))";
 
-/// A new database with everything that the migrations make, in some 20 ms but for the first one.
+/// A new database with everything that the migrations make, in some 10 ms but for the first one.
 ///
 /// # Panics
 /// If there is no server, or a migration fails, with a message that says what to do.

@@ -15,9 +15,10 @@ use crate::{Error, Stop, psql};
 
 /// What a temporary cluster saves time with, and room for many tests at once. A crash of the server loses no
 /// commit all the same, only one of the machine does.
-const TEMPORARY: [(&str, &str); 3] = [
+const TEMPORARY: [(&str, &str); 4] = [
     ("fsync", "off"),
     ("full_page_writes", "off"),
+    ("max_wal_size", "256MB"),
     ("max_connections", "300"),
 ];
 
@@ -56,7 +57,7 @@ impl Cluster {
     /// As [`Cluster::temporary`].
     pub fn temporary_with(settings: &[(&str, &str)]) -> Result<Self, Error> {
         let account = Account::find()?;
-        let folder = Folder::create(&account)?;
+        let folder = Folder::create_fast(&account)?;
         let place = Place {
             programs: Programs::find(None)?,
             data: folder.path().join("data"),

@@ -14,6 +14,9 @@ use crate::account::Account;
 /// A unix socket's path has room for about a hundred bytes; the rest of them is for our folder's and the socket's names.
 const LONGEST_PARENT: usize = 60;
 
+/// Kilobytes that have to be free in memory: many times what tests and the log of their changes take.
+const ROOM_IN_MEMORY: u64 = 4 * 1024 * 1024;
+
 /// A folder under the system's temporary one, mode 0700, owned by the server's user.
 ///
 /// A `sh` process removes it as soon as all write ends of its pipe are closed: ours, by drop or death, and those given away
@@ -25,7 +28,22 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub(crate) fn create(account: &Account) -> Result<Self, Error> {
-        let path = parent(account)?.join(format!("reservoir-{}", &random_hex()?[..12]));
+        Self::create_in(&parent(account)?, account)
+    }
+
+    /// In the machine's memory if there is room, where a database is made in a tenth of the time, else as
+    /// [`Folder::create`]. `TMPDIR` wins.
+    pub(crate) fn create_fast(account: &Account) -> Result<Self, Error> {
+        match memory(account) {
+            Some(memory) if std::env::var_os("TMPDIR").is_none() => {
+                Self::create_in(memory, account)
+            }
+            _ => Self::create(account),
+        }
+    }
+
+    fn create_in(parent: &Path, account: &Account) -> Result<Self, Error> {
+        let path = parent.join(format!("reservoir-{}", &random_hex()?[..12]));
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
@@ -87,6 +105,24 @@ fn parent(account: &Account) -> Result<PathBuf, Error> {
         .filter_map(|path| fs::canonicalize(path).ok())
         .find(fits);
     found.ok_or_else(|| Error::new("neither TMPDIR nor /tmp nor /var/tmp is a folder that the PostgreSQL server's user can enter"))
+}
+
+/// Linux's folder in memory, if a database and its log have room there, which in a container they often have not.
+fn memory(account: &Account) -> Option<&'static Path> {
+    let folder = Path::new("/dev/shm");
+    if !folder.is_dir() || account.check_reachable(folder).is_err() {
+        return None;
+    }
+    let output = Command::new("df").arg("-Pk").arg(folder).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let free: u64 = text
+        .lines()
+        .nth(1)?
+        .split_whitespace()
+        .nth(3)?
+        .parse()
+        .ok()?;
+    (free >= ROOM_IN_MEMORY).then_some(folder)
 }
 
 /// 32 hexadecimal digits that nobody can guess.
