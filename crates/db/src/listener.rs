@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::Executor;
 use sqlx::postgres::{PgListener, PgNotification};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::Error;
 use crate::pool::{Part, Pool, part};
@@ -15,6 +15,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The silence after which the server is asked for a sign of life, if there is no `socket_timeout`.
 const SILENCE: Duration = Duration::from_secs(30);
+const LONGEST_SILENCE: Duration = Duration::from_secs(60 * 60);
 
 /// What a [`Listener`] hears.
 ///
@@ -50,12 +51,17 @@ pub struct Listener {
     channels: Vec<String>,
     connected: Option<PgListener>,
     silence: Duration,
+    /// When the server last said something.
+    heard: Instant,
+    /// When it was asked for a sign of life, if it has not answered yet.
+    asked: Option<Instant>,
     /// It listens, and nobody knows yet what came before.
     gap: bool,
 }
 
 impl Pool {
-    /// Listens on channels, with one connection of the limit, which has to be above 1.
+    /// Listens on channels, with one connection of the limit, which has to be above 1. Names are taken as they are written, in
+    /// upper and lower case.
     ///
     /// Notifications are not kept for who does not listen, so a [`Listener`] tells of each [`Heard::Gap`], the first before
     /// anything else: what points to rows of a table needs no other beginning and loses nothing.
@@ -88,7 +94,13 @@ impl Pool {
             part: part::take(&self.0, 1, Location::caller()).await?,
             channels: channels.into_iter().map(Into::into).collect(),
             connected: None,
-            silence: self.config().socket_timeout.unwrap_or(SILENCE),
+            silence: self
+                .config()
+                .socket_timeout
+                .unwrap_or(SILENCE)
+                .min(LONGEST_SILENCE),
+            heard: Instant::now(),
+            asked: None,
             gap: true,
         };
         listener.connected = Some(listener.connect().await?);
@@ -114,15 +126,22 @@ impl Listener {
                 // What is lost may hold the last one's only place for ever.
                 self.part = part::renew(&self.pool.0, &self.part);
                 self.connected = Some(self.connect_again().await?);
-                self.gap = true;
+                (self.gap, self.heard, self.asked) = (true, Instant::now(), None);
                 continue;
             };
             if std::mem::take(&mut self.gap) {
                 return Ok(Heard::Gap);
             }
-            match hear(connected, self.silence).await {
-                Ok(Some(notification)) => return Ok(Heard::Notification(notification)),
-                Ok(None) => {}
+            // From the last word on, and not from this call, which may be dropped sooner each time.
+            let silent = self.heard + self.silence;
+            let heard = hear(connected, silent, self.silence, &mut self.asked).await;
+            match heard {
+                Ok(heard) => {
+                    (self.heard, self.asked) = (Instant::now(), None);
+                    if let Some(notification) = heard {
+                        return Ok(Heard::Notification(notification));
+                    }
+                }
                 Err(error) => {
                     self.connected = None;
                     if !self.pool.is_closed() {
@@ -176,20 +195,23 @@ impl Listener {
     }
 }
 
-/// The next notification; none if only the server is well.
+/// The next notification; none if only the server is well. It is asked when it has been silent, and has `patience` to answer.
 async fn hear(
     connected: &mut PgListener,
-    silence: Duration,
+    silent: Instant,
+    patience: Duration,
+    asked: &mut Option<Instant>,
 ) -> Result<Option<PgNotification>, Error> {
-    match timeout(silence, connected.try_recv()).await {
+    match timeout_at(silent, connected.try_recv()).await {
         Ok(Ok(Some(notification))) => Ok(Some(notification)),
         Ok(Ok(None)) => Err(Error::Sqlx(sqlx::Error::Io(
             std::io::ErrorKind::ConnectionReset.into(),
         ))),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => {
-            let answer = timeout(silence, connected.execute("")).await;
-            answer.map_err(|_| Error::NoAnswer(silence))??;
+            let end = *asked.get_or_insert_with(Instant::now) + patience;
+            let answer = timeout_at(end, connected.execute("")).await;
+            answer.map_err(|_| Error::NoAnswer(patience))??;
             Ok(None)
         }
     }

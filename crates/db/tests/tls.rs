@@ -1,4 +1,5 @@
 //! TLS against a server that has it: what was asked for is what happens, and a failure says what to check.
+#![cfg(feature = "tls")]
 
 mod support;
 

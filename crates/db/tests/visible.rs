@@ -1,4 +1,5 @@
 //! What the pool shows: numbers that agree with each other, and a word in the log where somebody should look.
+#![cfg(feature = "metrics")]
 
 mod support;
 
