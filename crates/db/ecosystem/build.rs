@@ -43,7 +43,7 @@ const CHANGES: [(&str, &str); 18] = [
         "Connection::begin_with(&mut **conn, \"SELECT * FROM tweet\")",
     ),
     // Would look for a database when it is compiled.
-    ("sqlx::query!(", "sqlx::query("),
+    ("sqlx::query!", "sqlx::query"),
     ("extern crate time_ as time;", ""),
     (
         "use crate::sqlx_test::{new, test_decode_type, test_prepared_type, test_type};",
