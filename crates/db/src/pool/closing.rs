@@ -48,10 +48,7 @@ pub(crate) fn close_excess(pool: &Shared) {
 
 /// Makes all connections those of a time that is over.
 pub(crate) fn evict(pool: &Shared) {
-    let mut state = pool.state();
-    state.generation += 1;
-    let idle = std::mem::take(&mut state.idle);
-    drop(state);
+    let idle = retire(&mut pool.state());
     close_connections(pool, idle, CloseReason::Failover);
     // Whoever has a permit and waits for one of them may open another.
     pool.available.notify_waiters();
@@ -104,12 +101,17 @@ fn broke(state: &mut State, generation: u64, loss: Loss) -> Option<Vec<Opened>> 
         };
     }
     if loss == Loss::Server || state.broken.0 >= BREAKS {
-        state.generation += 1;
-        state.broken = (0, None);
-        return Some(std::mem::take(&mut state.idle));
+        return Some(retire(state));
     }
     for connection in &mut state.idle {
         connection.suspect = true;
     }
     None
+}
+
+/// Begins a new generation: connections in use close when they come back, the idle ones are returned to be closed now.
+fn retire(state: &mut State) -> Vec<Opened> {
+    state.generation += 1;
+    state.broken = (0, None);
+    std::mem::take(&mut state.idle)
 }
