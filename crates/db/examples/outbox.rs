@@ -34,17 +34,17 @@ pub(crate) async fn place(shop: &Pool, key: &str, item: &str) -> Result<i64, db:
 }
 
 /// Does the jobs as they come, beside as many others as you like.
-pub(crate) async fn work(shop: &Pool, post: &Pool) -> Result<(), db::Error> {
-    let mut news = shop.listen(["outbox"]).await?;
+pub(crate) async fn work(shop: &Pool, other: &Pool) -> Result<(), db::Error> {
+    let mut listener = shop.listen(["outbox"]).await?;
     loop {
-        while work_one(shop, post).await? {}
+        while work_one(shop, other).await? {}
         // A killed worker tells nobody of the job it leaves, so look again from time to time.
-        let _ = timeout(Duration::from_secs(1), news.next()).await;
+        let _ = timeout(Duration::from_secs(1), listener.next()).await;
     }
 }
 
 /// Does one job, if there is one that nobody else does. Its key makes the second attempt harmless, if this one is killed.
-pub(crate) async fn work_one(shop: &Pool, post: &Pool) -> Result<bool, db::Error> {
+pub(crate) async fn work_one(shop: &Pool, other: &Pool) -> Result<bool, db::Error> {
     let mut tx = shop.begin().await?;
     let next = "select id, order_id from outbox order by id limit 1 for update skip locked";
     let next = sqlx::query_as(next).fetch_optional(&mut *tx).await?;
@@ -55,7 +55,7 @@ pub(crate) async fn work_one(shop: &Pool, post: &Pool) -> Result<bool, db::Error
     sqlx::query(deliver)
         .bind(key)
         .bind(order)
-        .execute(post)
+        .execute(other)
         .await?;
     let done = sqlx::query("delete from outbox where id = $1").bind(key);
     done.execute(&mut *tx).await?;
@@ -65,12 +65,12 @@ pub(crate) async fn work_one(shop: &Pool, post: &Pool) -> Result<bool, db::Error
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (shop, post) = (db::pool()?, Pool::new(db::Config::from_env()?));
+    let (shop, other) = (db::pool()?, Pool::new(db::Config::from_env()?));
     sqlx::raw_sql(TABLES).execute(shop).await?;
     for key in ["first", "second", "first"] {
         println!("order {} for key {key}", place(shop, key, "tea").await?);
     }
-    let _ = timeout(Duration::from_secs(2), work(shop, &post)).await;
+    let _ = timeout(Duration::from_secs(2), work(shop, &other)).await;
     let count = sqlx::query_scalar("select count(*) from delivered");
     let count: i64 = count.fetch_one(shop).await?;
     println!("{count} delivered");

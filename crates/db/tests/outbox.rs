@@ -35,18 +35,18 @@ async fn killed_anywhere_an_order_is_placed_and_delivered_once() {
     // With a way to the server that takes its time, so that each statement has to wait for its answer.
     let port = local_postgres::shared().port();
     let proxy = Proxy::start(port, Duration::from_millis(1)).await;
-    let (shop, post) = shop(&proxy.url(&local_postgres::database(), port)).await;
+    let (shop, other) = shop(&proxy.url(&local_postgres::database(), port)).await;
     let (mut polls, mut killed) = (1, 0);
     // Until both come to their end in so many steps.
     loop {
         let key = format!("order {polls}");
         let placed = dropped_after(polls, outbox::place(&shop, &key, "tea")).await;
         let again = outbox::place(&shop, &key, "tea").await.expect("placed");
-        let worked = dropped_after(polls, outbox::work_one(&shop, &post)).await;
+        let worked = dropped_after(polls, outbox::work_one(&shop, &other)).await;
         killed += u32::from(placed.is_none()) + u32::from(worked.is_none());
         // What was dropped gives its row free in the background.
         until("all is delivered", async || {
-            while outbox::work_one(&shop, &post).await.expect("worked") {}
+            while outbox::work_one(&shop, &other).await.expect("worked") {}
             counts(&shop).await == (polls as i64, 0, polls as i64, polls as i64)
         })
         .await;
@@ -106,9 +106,9 @@ async fn a_hundred_workers_killed_at_random_lose_and_double_nothing() {
 #[tokio::test]
 #[ignore = "run and killed by the test above"]
 async fn worker() {
-    let (shop, post) = (
+    let (shop, other) = (
         db::pool().expect("a URL"),
         Pool::new(db::Config::from_env().expect("a URL")),
     );
-    outbox::work(shop, &post).await.expect("never ends");
+    outbox::work(shop, &other).await.expect("never ends");
 }
