@@ -90,6 +90,10 @@ async fn a_hook_that_fails_is_named_and_its_connection_closed() {
     assert!(error.contains("after_connect failed"), "{error}");
     assert!(error.contains("nobody_of_that_name"), "{error}");
     assert_eq!(pool.stats().open, 0);
+    let migrator = Migrator::new(std::path::Path::new("tests/support/tenant")).await;
+    let migrated = pool.migrate(&migrator.expect("a migration")).await;
+    let error = connect_error(migrated.expect_err("not migrated without it"));
+    assert!(error.contains("after_connect failed"), "{error}");
 }
 
 #[tokio::test]

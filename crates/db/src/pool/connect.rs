@@ -31,12 +31,29 @@ const EARLY: Duration = Duration::from_secs(10);
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Opens a connection that does not belong to the pool, within `connect_timeout`.
-pub(crate) async fn open(
+pub(crate) async fn open(pool: &Shared) -> Result<PgConnection, Error> {
+    within_timeout(pool, establish(pool, |options| options)).await
+}
+
+/// The same with other options, and with the service's hook, for work of its own.
+pub(crate) async fn open_for_work(
     pool: &Shared,
     change: impl Fn(PgConnectOptions) -> PgConnectOptions,
 ) -> Result<PgConnection, Error> {
+    let opened = async {
+        let mut connection = establish(pool, change).await?;
+        run_hook(pool, &mut connection).await?;
+        Ok(connection)
+    };
+    within_timeout(pool, opened).await
+}
+
+async fn within_timeout(
+    pool: &Shared,
+    opened: impl Future<Output = Result<PgConnection, ConnectError>>,
+) -> Result<PgConnection, Error> {
     let limit = pool.config.connect_timeout.unwrap_or(Duration::MAX);
-    let opened = timeout(limit, establish(pool, change)).await;
+    let opened = timeout(limit, opened).await;
     let opened = opened.unwrap_or_else(|_| Err(ConnectError::timeout(&pool.config)));
     opened.map_err(|error| Error::Connect(Arc::new(error)))
 }
@@ -45,11 +62,12 @@ pub(crate) async fn open(
 pub(crate) async fn run_hook(
     pool: &Shared,
     connection: &mut PgConnection,
-) -> Result<(), sqlx::Error> {
-    match &pool.config.hooks.after_connect {
-        Some(hook) => hook(connection).await,
-        None => Ok(()),
-    }
+) -> Result<(), ConnectError> {
+    let Some(hook) = &pool.config.hooks.after_connect else {
+        return Ok(());
+    };
+    let hooked = hook(connection).await;
+    hooked.map_err(|source| ConnectError::after_connect(&pool.config, source))
 }
 
 /// Opens a connection of the pool in a task of its own, which the caller has counted as `connecting`. The task's
@@ -89,8 +107,7 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
         true => None,
         false => Some(backend(&mut inner).await.map_err(failed)?),
     };
-    let hooked = run_hook(pool, &mut inner).await;
-    hooked.map_err(|source| ConnectError::after_connect(config, source))?;
+    run_hook(pool, &mut inner).await?;
     let now = Instant::now();
     let took = now - started;
     let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);

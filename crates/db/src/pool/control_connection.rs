@@ -43,7 +43,7 @@ async fn run(pool: &Shared, sql: &str) -> Result<(), Error> {
         *kept = Some((connection, Instant::now()));
         return Ok(());
     }
-    let mut connection = connect::open(pool, |options| options).await?;
+    let mut connection = connect::open(pool).await?;
     ask(&mut connection, sql).await?;
     *kept = Some((connection, Instant::now()));
     Ok(())

@@ -143,9 +143,7 @@ impl Pool {
         &self,
         change: impl Fn(PgConnectOptions) -> PgConnectOptions,
     ) -> Result<PgConnection, Error> {
-        let mut connection = connect::open(&self.0, change).await?;
-        connect::run_hook(&self.0, &mut connection).await?;
-        Ok(connection)
+        connect::open_for_work(&self.0, change).await
     }
 
     /// The same pool with other limits, for what may take longer than a request, or must not: statements, leases and

@@ -107,7 +107,8 @@ pub(crate) async fn roll_back_to(
 /// Makes the session as it was when it was opened.
 async fn reset(pool: &Shared, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     forget(connection).await?;
-    connect::run_hook(pool, connection).await
+    let hooked = connect::run_hook(pool, connection).await;
+    hooked.map_err(|error| error.source)
 }
 
 async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
