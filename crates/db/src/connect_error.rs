@@ -37,7 +37,7 @@ impl ConnectError {
                 "Database `{database}` does not exist at `{address}`; create it or correct DATABASE_URL"
             ),
             (_, "53300") => format!(
-                "Too many connections at `{address}`: lower connection_limit or the number of instances ({source})"
+                "Too many connections at `{address}`: lower connection_limit or the number of instances, or set connection_limit=auto ({source})"
             ),
             (_, "57P03") => {
                 format!("Database server at `{address}` is starting up or shutting down")

@@ -83,6 +83,8 @@ pub(crate) struct View {
     pub(crate) closed: bool,
     /// How many more connections the server has room for, if it was asked.
     pub(crate) room: Option<u32>,
+    /// The setting that keeps the pool from having more.
+    pub(crate) setting: &'static str,
     pub(crate) leak_threshold: Option<Duration>,
 }
 
@@ -116,14 +118,14 @@ impl View {
 
     /// All connections are in use, and callers wait.
     fn full(&self) -> String {
-        let (waiting, limit) = (self.waiting, self.limit);
+        let (waiting, limit, setting) = (self.waiting, self.limit, self.setting);
         let wait = if waiting == 1 { "waits" } else { "wait" };
         let more = match self.room {
             Some(0) => None,
             Some(room) => Some(format!(
-                "Raise connection_limit (the server has room for {room} more)"
+                "Raise {setting} (the server has room for {room} more)"
             )),
-            None => Some("Raise connection_limit".to_owned()),
+            None => Some(format!("Raise {setting}")),
         };
         let full_server = "The server has no room for more connections";
         match &self.longest {
@@ -204,6 +206,7 @@ mod tests {
             outage: None,
             closed: false,
             room: Some(60),
+            setting: "connection_limit",
             leak_threshold: Some(Duration::from_secs(30)),
         }
     }

@@ -6,13 +6,13 @@ use std::fmt;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::fleet::Fleet;
 use crate::pool::Pool;
-use crate::server_limits::ServerLimits;
 
 use crate::doctor::checks::{Check, Verdict};
 
@@ -67,13 +67,23 @@ impl Pool {
     /// # Errors
     /// When there is no connection.
     pub async fn examine(&self) -> Result<Report, Error> {
+        let failed = |error| Error::from(error);
+        let question = AssertSqlSafe(self.0.instance.question());
+        let row = sqlx::query(question)
+            .fetch_one(self)
+            .await
+            .map_err(failed)?;
+        let fleet = Fleet::read(&row).map_err(failed)?;
         let row = sqlx::query(QUESTIONS)
             .fetch_one(self)
             .await
-            .map_err(Error::from)?;
-        let answers = Answers::read(&row).map_err(Error::from)?;
-        let (limit, open) = (self.stats().limit as i32, self.stats().open as i32);
-        let limits = answers.limits(limit, open);
+            .map_err(failed)?;
+        let answers = Answers::read(fleet, &row).map_err(failed)?;
+        let (limit, open) = (
+            self.0.permits.whole_limit() as i32,
+            self.stats().open as i32,
+        );
+        let limits = answers.fleet.limits(limit, open);
         let server = self.0.server.lock();
         *server.unwrap_or_else(PoisonError::into_inner) = Some(limits);
         Ok(report(self.config(), limit, open, &answers))
@@ -81,19 +91,10 @@ impl Pool {
 }
 
 fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
-    let budget = answers.budget();
-    let others = answers.others(open);
-    let summary = format!(
-        "PostgreSQL {} at {}: this pool takes up to {limit} of the {budget} connections that all instances together may \
-         take (80 % of {}); others have {others} open",
-        answers.version,
-        config.address(),
-        answers.most - answers.reserved
-    );
-    let at_start = at_start(config, limit, others, answers);
+    let at_start = at_start(config, limit, answers);
     let changes = at_start.iter().filter(|one| one.verdict == Verdict::Change);
     Report {
-        summary,
+        summary: summary(config, limit, open, &answers.fleet),
         facts: facts(config, limit, answers),
         warnings: changes.map(|check| check.text.clone()).collect(),
         checks: std::iter::once(limit_is_set(config))
@@ -103,15 +104,51 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
     }
 }
 
-/// What is looked at also at each start.
-fn at_start(config: &Config, limit: i32, others: i32, answers: &Answers) -> [Check; 5] {
-    let budget = answers.budget();
-    let too_many = (limit + others > budget).then(|| {
+/// What the pool may take and takes.
+fn summary(config: &Config, limit: i32, open: i32, fleet: &Fleet) -> String {
+    let (budget, address) = (fleet.budget(), config.address());
+    let follows = match config.follows() {
+        true => ", its share,",
+        false => "",
+    };
+    let instances = match fleet.instances.max(1) {
+        1 => "this instance is alone".to_owned(),
+        more => format!("this is one of {more} instances"),
+    };
+    format!(
+        "PostgreSQL {} at {address}: this pool takes up to {limit}{follows} of the {budget} connections that all instances \
+         together may take (80 % of {}); {instances}; others have {} open",
+        fleet.version,
+        fleet.usable(),
+        fleet.others(open),
+    )
+}
+
+/// What the fleet takes of the server, and what to do if that is too much.
+fn max_connections(config: &Config, limit: i32, fleet: &Fleet) -> Check {
+    let (budget, strangers) = (fleet.budget(), fleet.strangers[0]);
+    let by_instances = fleet.by_instances(limit);
+    let what = match fleet.instances.max(1) {
+        1 => format!("this instance may take {by_instances}"),
+        more => format!("{more} instances may take {by_instances}"),
+    };
+    let change = (fleet.left(limit) < 0).then(|| {
+        let how = match config.follows() {
+            true => "start fewer instances, or raise max_connections",
+            false => "lower connection_limit or the number of instances, set connection_limit=auto, or raise max_connections",
+        };
         format!(
-            "{limit} connections here and {others} elsewhere are more than the {budget} there are for all: lower \
-             connection_limit or the number of instances, or raise max_connections"
+            "{what} connections, and others have {strangers} open: more than the {budget} there are for all: {how}"
         )
     });
+    let room = format!(
+        "{what} connections, and others have {strangers} open, within the {budget} there are for all"
+    );
+    Check::unless("max_connections", change, room)
+}
+
+/// What is looked at also at each start.
+fn at_start(config: &Config, limit: i32, answers: &Answers) -> [Check; 5] {
     let idle = config
         .max_idle_connection_lifetime
         .map_or(u64::MAX, |idle| idle.as_secs());
@@ -127,13 +164,11 @@ fn at_start(config: &Config, limit: i32, others: i32, answers: &Answers) -> [Che
         true => "on",
         false => "off, on this machine",
     };
-    let room =
-        format!("{limit} here and {others} elsewhere are within the {budget} there are for all");
     let kept = "the server does not end them before the pool does";
     let none = || "none, as far as can be seen".to_owned();
     let pooler = pooler(config, answers).map(str::to_owned);
     [
-        Check::unless("max_connections", too_many, room),
+        max_connections(config, limit, &answers.fleet),
         Check::unless("timeouts", wrong_order, "lock < statement < socket"),
         Check::unless("TLS", security(config, answers), tls),
         Check::unless("idle sessions", ended, kept),
@@ -151,7 +186,10 @@ fn limit_is_set(config: &Config) -> Check {
     let set = settings
         .iter()
         .any(|one| one.key == "connection_limit" && one.from != "default");
-    let limit = config.connection_limit;
+    let limit = match config.connection_limit_auto {
+        true => "auto".to_owned(),
+        false => config.connection_limit.to_string(),
+    };
     let change = (!set).then(|| {
         format!(
             "connection_limit is {limit} because nobody set it: write it into DATABASE_URL, so that a place has its own"
@@ -182,7 +220,7 @@ fn facts(config: &Config, limit: i32, answers: &Answers) -> Vec<String> {
     vec![
         format!(
             "instances × limit ≤ 80 %: up to {} instances of {limit}",
-            answers.budget() / limit.max(1)
+            answers.fleet.budget() / limit.max(1)
         ),
         format!(
             "cores × 2 + spindles: {} for a server with this machine's {cores} cores and one disk",
@@ -306,17 +344,9 @@ fn say(limit: Option<Duration>) -> String {
     limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit:?}"))
 }
 
-/// Everything in one statement. `reserved_connections` exists from PostgreSQL 16 on.
+/// What is asked beside the question about the fleet, in one statement.
 const QUESTIONS: &str = "
-    select current_setting('server_version'),
-           current_setting('max_connections')::int,
-           current_setting('superuser_reserved_connections')::int
-             + coalesce(current_setting('reserved_connections', true)::int, 0),
-           (select count(*)::int from pg_stat_activity
-             where backend_type = 'client backend' and pid <> pg_backend_pid()),
-           (select rolconnlimit from pg_roles where rolname = current_user),
-           (select datconnlimit from pg_database where datname = current_database()),
-           current_setting('statement_timeout'),
+    select current_setting('statement_timeout'),
            coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false),
            inet_server_port(),
            coalesce(extract(epoch from current_setting('idle_session_timeout')::interval)::int, 0),
@@ -329,12 +359,7 @@ const QUESTIONS: &str = "
               from pg_roles where rolname = current_user)";
 
 struct Answers {
-    version: String,
-    most: i32,
-    reserved: i32,
-    sessions: i32,
-    role: i32,
-    database: i32,
+    fleet: Fleet,
     statement_timeout: String,
     tls: bool,
     port: Option<i32>,
@@ -346,52 +371,16 @@ struct Answers {
 }
 
 impl Answers {
-    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+    fn read(fleet: Fleet, row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
-            version: row.try_get(0)?,
-            most: row.try_get(1)?,
-            reserved: row.try_get(2)?,
-            sessions: row.try_get(3)?,
-            role: row.try_get(4)?,
-            database: row.try_get(5)?,
-            statement_timeout: row.try_get(6)?,
-            tls: row.try_get(7)?,
-            port: row.try_get(8)?,
-            idle_session_timeout: row.try_get(9)?,
-            named_by_us: row.try_get(10)?,
-            rights: row.try_get(11)?,
+            fleet,
+            statement_timeout: row.try_get(0)?,
+            tls: row.try_get(1)?,
+            port: row.try_get(2)?,
+            idle_session_timeout: row.try_get(3)?,
+            named_by_us: row.try_get(4)?,
+            rights: row.try_get(5)?,
         })
-    }
-
-    /// What the server gives to this role, all instances together.
-    fn usable(&self) -> i32 {
-        let limits = [self.role, self.database]
-            .into_iter()
-            .filter(|limit| *limit >= 0);
-        limits.fold(self.most - self.reserved, i32::min)
-    }
-
-    /// Four fifths of that: the rest is for deployments and for psql.
-    fn budget(&self) -> i32 {
-        self.usable() * 4 / 5
-    }
-
-    /// Sessions of others, where this pool has so many open.
-    fn others(&self, open: i32) -> i32 {
-        (self.sessions + 1 - open).max(0)
-    }
-
-    fn limits(&self, limit: i32, open: i32) -> ServerLimits {
-        let others = self.others(open);
-        let count = |number: i32| u32::try_from(number).unwrap_or(0);
-        ServerLimits {
-            version: self.version.clone(),
-            max_connections: count(self.most),
-            usable: count(self.usable()),
-            budget: count(self.budget()),
-            others: count(others),
-            room: count(self.budget() - others - limit),
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::{is_broken, is_timeout};
 use crate::facade::{self, Unit, counter, gauge, histogram};
 use crate::histogram::{Histogram, HistogramSnapshot};
+use crate::server_limits::ServerLimits;
 
 /// The label that says whose numbers they are: `host:port/database`.
 const POOL_NAME: &str = "db.client.connection.pool.name";
@@ -201,8 +202,9 @@ macro_rules! table {
             describe_counter!(CLOSED.0, CLOSED.1);
             $(describe_histogram!($histogram_name, Unit::$unit, $histogram_help);)*
             describe_histogram!(STATEMENT.0, Unit::Seconds, STATEMENT.1);
-            describe_gauge!(SESSIONS.0, SESSIONS.1);
-            describe_gauge!(MOST_SESSIONS.0, MOST_SESSIONS.1);
+            for (name, help) in SERVER {
+                describe_gauge!(name, help);
+            }
         }
     };
 }
@@ -271,10 +273,18 @@ impl Metrics {
         }
     }
 
-    /// Hands to the `metrics` facade how many sessions the server has, of how many.
-    pub(crate) fn publish_server(&self, sessions: u32, most: u32) {
-        gauge!(SESSIONS.0, POOL_NAME => self.pool.clone()).set(sessions);
-        gauge!(MOST_SESSIONS.0, POOL_NAME => self.pool.clone()).set(most);
+    /// Hands to the `metrics` facade how many sessions the server has, of how many, and what the instances may take of them.
+    pub(crate) fn publish_server(&self, sessions: u32, server: &ServerLimits) {
+        let values = [
+            sessions,
+            server.usable,
+            server.budget,
+            server.taken,
+            server.instances,
+        ];
+        for ((name, _), value) in SERVER.iter().zip(values) {
+            gauge!(*name, POOL_NAME => self.pool.clone()).set(value);
+        }
     }
 }
 
@@ -283,14 +293,29 @@ pub(crate) const SYSTEM: &str = "postgresql";
 // The labelled histograms have the same names as those of the table.
 const WAIT_TIME: &str = "db.client.connection.wait_time";
 const USE_TIME: &str = "db.client.connection.use_time";
-const SESSIONS: (&str, &str) = (
-    "db.server.sessions",
-    "Sessions of clients that the server has, those of all instances, looked up once a minute",
-);
-const MOST_SESSIONS: (&str, &str) = (
-    "db.server.sessions.max",
-    "Sessions that the server allows this role and all others together",
-);
+// What the server says, in this order.
+const SERVER: [(&str, &str); 5] = [
+    (
+        "db.server.sessions",
+        "Sessions of clients that the server has, those of all instances, looked up once a minute",
+    ),
+    (
+        "db.server.sessions.max",
+        "Sessions that the server allows this role and all others together",
+    ),
+    (
+        "db.fleet.budget",
+        "Connections that all instances together may take, 80 % of what the server allows",
+    ),
+    (
+        "db.fleet.taken",
+        "Connections that the instances may take by their limits, and those that everybody else has open",
+    ),
+    (
+        "db.fleet.instances",
+        "Instances of this role with a connection open, this one among them",
+    ),
+];
 // Those with a label of several values: the fields `closed` and `statement`.
 const CLOSED: (&str, &str) = (
     "db.client.connection.closed",

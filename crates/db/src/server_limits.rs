@@ -26,4 +26,8 @@ pub struct ServerLimits {
     pub others: u32,
     /// How many connections more the pool may take, with the others as they were.
     pub room: u32,
+    /// Instances of this role that have a connection open, this one among them. A program without this crate is none.
+    pub instances: u32,
+    /// What is open or may be at any time: the limit of each instance, and the sessions of everybody else.
+    pub taken: u32,
 }

@@ -35,7 +35,7 @@ fn closed(pool: &Pool) -> u64 {
 
 /// What the next caller must find.
 async fn is_as_new(pool: &Pool) {
-    let sql = "select current_setting('application_name') = '' \
+    let sql = "select current_setting('application_name') like 'lent-% #%' \
                and not exists (select from pg_listening_channels()) \
                and not exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) \
                and not exists (select from pg_prepared_statements where name = 'mine') \

@@ -98,7 +98,7 @@ async fn what_asks_for_sqlxs_pool_works_with_the_same_settings() {
             .fetch_one(&theirs)
             .await
             .expect("a value");
-        assert_eq!(here, value);
+        assert!(here.starts_with(value), "{setting} is {here}");
     }
     let mut listener = PgListener::connect_with(&theirs).await.expect("connected");
     listener.listen("orders").await.expect("listens");

@@ -216,9 +216,13 @@ fn the_table_of_settings_has_every_parameter_with_its_default() {
         if default.bytes().all(|byte| byte.is_ascii_digit())
             || matches!(*key, "pgbouncer" | "sslmode" | "sslaccept")
         {
+            let beside = match *key {
+                "connection_limit_max" => "connection_limit=auto",
+                _ => "",
+            };
             let (given, absent) = (
-                parse(&format!("{key}={default}")).expect(key),
-                parse("").expect("valid"),
+                parse(&format!("{beside}&{key}={default}")).expect(key),
+                parse(beside).expect("valid"),
             );
             assert_eq!(format!("{given:#?}"), format!("{absent:#?}"), "{key}");
         }

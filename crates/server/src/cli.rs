@@ -164,7 +164,7 @@ fn pool() -> Result<db::Pool, Failure> {
 
 /// How many connections there is room for: as many as are wanted, or what the limit of open files leaves beside the pool.
 fn room(wanted: usize, pool: &db::Config) -> usize {
-    let others = u64::from(pool.connection_limit) + OTHER_FILES;
+    let others = u64::from(pool.most_connections()) + OTHER_FILES;
     // Up to what the system lets the process have; many systems begin with 1024 for the sake of old programs.
     let files = rlimit::increase_nofile_limit(wanted as u64 + others);
     let room = files.map_or(wanted, |files| files.saturating_sub(others).max(1) as usize);

@@ -3,23 +3,22 @@
 mod connection;
 pub(crate) mod environment;
 pub(crate) mod hooks;
+mod opening;
 mod parameters;
 pub(crate) mod settings;
 mod url;
 
-use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ::url::Url;
-use futures_util::future::BoxFuture;
+use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, PgConnection};
 
 use crate::config::connection::{Tls, at, quote_identifier, reject_session, server, session, tls};
 use crate::config::environment::url_from_env;
-use crate::config::hooks::{Credentials, Hooks};
+use crate::config::hooks::Hooks;
 use crate::config::parameters::THROUGH_PGBOUNCER;
 use crate::config::url::{Parameters, check_text};
 
@@ -32,6 +31,11 @@ pub use crate::config::parameters::{ConfigError, PARAMETERS};
 pub struct Config {
     /// Most connections open at a time, but for a short-lived one beside them that cancels and checks. Default 10.
     pub connection_limit: u32,
+    /// Whether the pool takes its share of what the server has for all instances, and follows them as they come and go:
+    /// `connection_limit=auto`. Then `connection_limit` is what it has where that cannot be known. Default false.
+    pub connection_limit_auto: bool,
+    /// Most connections that such a share may have. Default 50.
+    pub connection_limit_max: u32,
     /// Connections kept open even when nobody needs them. Default 0.
     pub min_connections: u32,
     /// Most callers that may wait for a connection: a brake against memory running out. Who would wait in vain is turned
@@ -131,69 +135,12 @@ impl Config {
         Ok(config)
     }
 
-    /// Runs `hook` on each new connection before its first caller gets it: a role, settings that the URL cannot carry.
-    ///
-    /// It runs again when a session is made as new, after a caller has changed it. What it does has to be done within
-    /// `connect_timeout`, and within half a second when it runs again. A connection where it fails is closed, as if it could
-    /// not be opened. The connections of [`sqlx_pool`](crate::Pool::sqlx_pool) and migrations have it too.
-    ///
-    /// Only with sessions of one's own: PgBouncer in transaction mode gives what it sets to others, so with `pgbouncer=true`
-    /// it is not run, and the log says so.
-    ///
-    /// ```no_run
-    /// # use sqlx::Executor;
-    /// # fn main() -> Result<(), db::ConfigError> {
-    /// let config = db::Config::from_env()?.after_connect(|connection| {
-    ///     Box::pin(async move { connection.execute("set role shop_reader").await.map(drop) })
-    /// });
-    /// let pool = db::Pool::new(config);
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn after_connect<F>(mut self, hook: F) -> Self
-    where
-        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<(), sqlx::Error>>,
-        F: Send + Sync + 'static,
-    {
-        if self.pgbouncer {
-            tracing::warn!("after_connect does not run with pgbouncer=true: sessions are shared");
-        } else {
-            self.hooks.after_connect = Some(Arc::new(hook));
-        }
-        self
-    }
-
-    /// Asks `provider` for the credentials of each new connection, in the place of the URL's: for passwords that change and
-    /// tokens that live for minutes (RDS IAM, Entra ID, Cloud SQL IAM).
-    ///
-    /// It is told how often the server has refused what it gave for this connection, at first 0: one that keeps a token gets
-    /// another one then. It is asked again, at most four times, as long as what it gives is new. Its time is part of
-    /// `connect_timeout`. While [`sqlx_pool`](crate::Pool::sqlx_pool) has given connections away, it is also asked every 30 s.
-    ///
-    /// ```no_run
-    /// # async fn token_of_the_cloud() -> Result<String, std::io::Error> { Ok(String::new()) }
-    /// # fn main() -> Result<(), db::ConfigError> {
-    /// let config = db::Config::from_env()?.credentials(|_refused| async {
-    ///     let password = token_of_the_cloud().await?;
-    ///     Ok(db::Credentials { user: None, password })
-    /// });
-    /// let pool = db::Pool::new(config);
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn credentials<F, Fut>(mut self, provider: F) -> Self
-    where
-        F: Fn(u32) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Credentials, Box<dyn Error + Send + Sync>>> + Send + 'static,
-    {
-        self.hooks.credentials = Some(Arc::new(move |refused| Box::pin(provider(refused))));
-        self
-    }
-
     fn new(endpoint: PgConnectOptions) -> Self {
         let seconds = |n| Some(Duration::from_secs(n));
         Self {
             connection_limit: 10,
+            connection_limit_auto: false,
+            connection_limit_max: 50,
             min_connections: 0,
             queue_limit: 10_000,
             queue_target: None,
@@ -218,13 +165,20 @@ impl Config {
     }
 
     fn read_limits(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
-        given.number("connection_limit", 1..=10_000, &mut self.connection_limit)?;
-        given.number("queue_limit", 0..=1_000_000, &mut self.queue_limit)?;
+        const LIMIT: RangeInclusive<u32> = 1..=10_000;
+        self.connection_limit_auto =
+            given.number_or_auto("connection_limit", LIMIT, &mut self.connection_limit)?;
+        if !self.connection_limit_auto {
+            given.reject("connection_limit_max", "it is for connection_limit=auto")?;
+        }
         given.number(
-            "min_connections",
-            0..=self.connection_limit,
-            &mut self.min_connections,
-        )
+            "connection_limit_max",
+            LIMIT,
+            &mut self.connection_limit_max,
+        )?;
+        given.number("queue_limit", 0..=1_000_000, &mut self.queue_limit)?;
+        let most = self.most_connections();
+        given.number("min_connections", 0..=most, &mut self.min_connections)
     }
 
     fn read_durations(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
@@ -323,6 +277,30 @@ impl Config {
             ),
         ];
         endpoint.options(session(&self.session, timeouts))
+    }
+
+    /// Whether the limit follows the fleet. Behind a pooler nobody can see it.
+    pub(crate) fn follows(&self) -> bool {
+        self.connection_limit_auto && !self.pgbouncer
+    }
+
+    /// The limit, or the most that it can become.
+    #[must_use]
+    pub fn most_connections(&self) -> u32 {
+        match self.follows() {
+            true => self.connection_limit_max,
+            false => self.connection_limit,
+        }
+    }
+
+    /// What sessions are called: as the URL says, or PGAPPNAME, or like the program.
+    pub(crate) fn application_name(&self) -> String {
+        let program = || {
+            let path = std::env::current_exe().ok()?;
+            Some(path.file_name()?.to_string_lossy().into_owned())
+        };
+        let given = self.endpoint.get_application_name().map(str::to_owned);
+        given.or_else(program).unwrap_or_default()
     }
 
     /// `host:port`, or the socket's folder.

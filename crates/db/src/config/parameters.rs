@@ -9,7 +9,8 @@ macro_rules! table {
 }
 
 table! {
-    "connection_limit", "10", "connections open at most, 1 to 10,000";
+    "connection_limit", "10", "connections open at most, 1 to 10,000; `auto` is a fair share of the server's, for all instances";
+    "connection_limit_max", "50", "connections that such a share has at most";
     "pool_timeout", "20", "seconds a caller waits for a free connection";
     "connect_timeout", "5", "seconds a new connection may take to open";
     "socket_timeout", "6", "seconds a statement may take, enforced by the client";
@@ -26,7 +27,7 @@ table! {
     "statement_cache_size", "100", "prepared statements kept for each connection";
     "pgbouncer", "false", "`true` behind PgBouncer (1.21 or later) in transaction mode";
     "schema", "the role's search_path", "schema that unqualified names refer to";
-    "application_name", "none", "name shown in pg_stat_activity";
+    "application_name", "the program's name", "name shown in pg_stat_activity, with the instance and its limit: `shop #4f2a9c1b 10`";
     "sslmode", "prefer", "disable, allow, prefer, require, verify-ca or verify-full";
     "sslaccept", "accept_invalid_certs", "`strict` checks the server's certificate and name";
     "sslrootcert", "none", "file of the authority that signed the server's certificate";

@@ -67,7 +67,9 @@ impl Config {
     fn value(&self, key: &str) -> Option<String> {
         let time = |limit: Option<Duration>| limit.map_or_else(|| "no limit".to_owned(), seconds);
         Some(match key {
+            "connection_limit" if self.connection_limit_auto => "auto".to_owned(),
             "connection_limit" => self.connection_limit.to_string(),
+            "connection_limit_max" => self.connection_limit_max.to_string(),
             "min_connections" => self.min_connections.to_string(),
             "queue_limit" => self.queue_limit.to_string(),
             "pgbouncer" => self.pgbouncer.to_string(),

@@ -112,6 +112,27 @@ impl Parameters {
         Ok(())
     }
 
+    /// The same, or the word `auto`: whether it is that.
+    pub(crate) fn number_or_auto(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<u32>,
+        field: &mut u32,
+    ) -> Result<bool, ConfigError> {
+        if self.0.get(key).is_some_and(|value| value == "auto") {
+            self.0.remove(key);
+            return Ok(true);
+        }
+        let number = self.number(key, range, field);
+        number.map(|()| false).map_err(|error| match error {
+            ConfigError::Value { key, expected } => ConfigError::Value {
+                key,
+                expected: format!("{expected}, or auto"),
+            },
+            other => other,
+        })
+    }
+
     pub(crate) fn boolean(&mut self, key: &str, field: &mut bool) -> Result<(), ConfigError> {
         if let Some(index) = self.choice(key, &["true", "false"])? {
             *field = index == 0;

@@ -4,12 +4,18 @@ use super::*;
 
 fn healthy() -> Answers {
     Answers {
-        version: "17.0".to_owned(),
-        most: 100,
-        reserved: 3,
-        sessions: 5,
-        role: -1,
-        database: -1,
+        fleet: Fleet {
+            version: "17.0".to_owned(),
+            most: 100,
+            reserved: 3,
+            of_role: -1,
+            of_database: -1,
+            sessions: 6,
+            strangers: [5, 0, 5],
+            instances: 1,
+            open: 1,
+            ..Fleet::default()
+        },
         statement_timeout: "5s".to_owned(),
         tls: true,
         port: Some(5432),
@@ -58,7 +64,7 @@ fn the_checklist_asks_for_a_limit_and_for_a_role() {
 fn each_fault_has_its_warning_and_the_defaults_have_none() {
     assert_eq!(warnings("", |_| {}), "");
     assert!(warnings("connection_limit=90", |_| {}).contains("lower connection_limit"));
-    assert!(warnings("", |answers| answers.role = 10).contains("than the 8 there are"));
+    assert!(warnings("", |answers| answers.fleet.of_role = 10).contains("than the 8 there are"));
     assert!(
         warnings("lock_timeout=6s", |_| {})
             .contains("lock_timeout (6s) should be shorter than statement_timeout (5s)")

@@ -324,7 +324,7 @@ async fn available(pool: &Arc<Shared>, caller: &Caller) -> Result<Taken, Error> 
         if pool.permits.semaphore.is_closed() {
             return Err(Error::Closed);
         }
-        let next = next(&mut pool.state(), caller, pool.permits.limit.load(Relaxed));
+        let next = next(&mut pool.state(), caller, pool.permits.may_open());
         match next {
             Next::Use(taken) => return Ok(taken),
             Next::Fail(error) => return Err(Error::Connect(error)),

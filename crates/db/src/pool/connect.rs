@@ -15,9 +15,10 @@ use tracing::Span;
 
 use crate::connect_error::ConnectError;
 use crate::error::Error;
+use crate::fleet::Role;
 use crate::metrics::Outcome;
 use crate::pool::closing::close_idle;
-use crate::pool::handshake::establish;
+use crate::pool::handshake::{establish, role};
 use crate::pool::state::{Failures, Opened, Shared};
 use crate::spans;
 
@@ -30,18 +31,22 @@ const EARLY: Duration = Duration::from_secs(10);
 /// An attempt to reconnect always ends.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
 
-/// Opens a connection that does not belong to the pool, within `connect_timeout`.
-pub(crate) async fn open(pool: &Shared) -> Result<PgConnection, Error> {
-    within_timeout(pool, establish(pool, |options| options)).await
+/// Opens the control connection, within `connect_timeout`.
+pub(crate) async fn open_control(pool: &Shared) -> Result<PgConnection, Error> {
+    let role = match pool.config.follows() {
+        true => Role::Speaker(pool.claim.load(Relaxed)),
+        false => Role::Beside,
+    };
+    within_timeout(pool, establish(pool, role, |options| options)).await
 }
 
-/// The same with other options, and with the service's hook, for work of its own.
+/// Opens a connection that does not belong to the pool, with other options and with the service's hook.
 pub(crate) async fn open_for_work(
     pool: &Shared,
     change: impl Fn(PgConnectOptions) -> PgConnectOptions,
 ) -> Result<PgConnection, Error> {
     let opened = async {
-        let mut connection = establish(pool, change).await?;
+        let mut connection = establish(pool, Role::Beside, change).await?;
         run_hook(pool, &mut connection).await?;
         Ok(connection)
     };
@@ -102,7 +107,7 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
     let (config, started) = (&pool.config, Instant::now());
     let generation = pool.state().generation;
     let failed = |source| ConnectError::new(config, source);
-    let mut inner = establish(pool, |options| options).await?;
+    let mut inner = establish(pool, role(pool), |options| options).await?;
     let backend = match config.pgbouncer {
         true => None,
         false => Some(backend(&mut inner).await.map_err(failed)?),

@@ -1,13 +1,17 @@
 //! The control connection: one beside the pool, for what a full pool must not delay, such as cancelling statements.
 //!
-//! It is opened when it is needed, has one user at a time, and is closed by the janitor when it has been idle.
+//! It is opened when it is needed, has one user at a time, and is closed by the janitor when it has been idle. Where the
+//! limit follows the fleet it stays, and its name tells the others what this instance may have open.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
 use tokio::time::timeout;
 
 use crate::error::Error;
+use crate::fleet::{Fleet, Role};
 use crate::pool::connect;
 use crate::pool::state::Shared;
 
@@ -17,7 +21,18 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// Asks for a sign of life.
 pub(crate) async fn ping(pool: &Shared) -> Result<(), Error> {
-    run(pool, "").await
+    run(pool, "").await.map(drop)
+}
+
+/// Tells the fleet what this pool may have open, and asks what the others have.
+pub(crate) async fn ask_fleet(pool: &Shared, claim: u32) -> Result<Fleet, Error> {
+    pool.claim.store(claim, Relaxed);
+    let name = pool.instance.session(Role::Speaker(claim));
+    let question = pool.instance.question();
+    let sql = format!("set application_name = '{name}'; {question}");
+    let row = run(pool, &sql).await?.pop();
+    let row = row.ok_or(sqlx::Error::RowNotFound)?;
+    Ok(Fleet::read(&row)?)
 }
 
 /// Asks the server to stop what the session runs. Best effort: a failure is logged for those who look closely.
@@ -31,31 +46,31 @@ pub(crate) async fn cancel(pool: &Shared, backend: &str) {
 /// Asks the server to end the sessions that the condition names.
 pub(crate) async fn terminate(pool: &Shared, backends: &str) -> Result<(), Error> {
     let sql = format!("select pg_terminate_backend(pid) from pg_stat_activity where {backends}");
-    run(pool, &sql).await
+    run(pool, &sql).await.map(drop)
 }
 
-async fn run(pool: &Shared, sql: &str) -> Result<(), Error> {
+async fn run(pool: &Shared, sql: &str) -> Result<Vec<PgRow>, Error> {
     let mut kept = pool.control.lock().await;
     // Taken out while it is in use: whoever gives up half-way takes it along, and the next one opens another.
     if let Some((mut connection, _)) = kept.take()
-        && ask(&mut connection, sql).await.is_ok()
+        && let Ok(rows) = ask(&mut connection, sql).await
     {
         *kept = Some((connection, Instant::now()));
-        return Ok(());
+        return Ok(rows);
     }
-    let mut connection = connect::open(pool).await?;
-    ask(&mut connection, sql).await?;
+    let mut connection = connect::open_control(pool).await?;
+    let rows = ask(&mut connection, sql).await?;
     *kept = Some((connection, Instant::now()));
-    Ok(())
+    Ok(rows)
 }
 
-async fn ask(connection: &mut PgConnection, sql: &str) -> Result<(), Error> {
+async fn ask(connection: &mut PgConnection, sql: &str) -> Result<Vec<PgRow>, Error> {
     let answer = async {
         match sql {
-            "" => connection.ping().await,
+            "" => connection.ping().await.map(|()| Vec::new()),
             _ => {
                 let sql = AssertSqlSafe(sql.to_owned()).into_sql_str();
-                connection.execute(sql).await.map(drop)
+                sqlx::raw_sql(sql).fetch_all(connection).await
             }
         }
     };
@@ -65,8 +80,11 @@ async fn ask(connection: &mut PgConnection, sql: &str) -> Result<(), Error> {
         .map_err(Error::from)
 }
 
-/// Closes the connection if nobody has used it for a while, or at once.
+/// Closes the connection if nobody has used it for a while, or at once. One that speaks for its instance stays.
 pub(crate) async fn close(pool: &Shared, at_once: bool) {
+    if pool.config.follows() && !at_once {
+        return;
+    }
     let Ok(mut kept) = pool.control.try_lock() else {
         return;
     };

@@ -7,6 +7,7 @@ use sqlx::{ConnectOptions, PgConnection};
 
 use crate::config::hooks::Credentials;
 use crate::connect_error::ConnectError;
+use crate::fleet::Role;
 use crate::pool::state::Shared;
 
 /// How often one connection is tried with credentials that were never tried before.
@@ -18,9 +19,31 @@ pub(crate) fn options(pool: &Shared) -> Arc<PgConnectOptions> {
     options.unwrap_or_else(PoisonError::into_inner).clone()
 }
 
+/// The same with the name that says whose the session is, which a pooler in between would have to change with each client.
+fn named(pool: &Shared, options: PgConnectOptions, role: Role) -> PgConnectOptions {
+    match pool.config.pgbouncer {
+        true => options,
+        false => options.application_name(&pool.instance.session(role)),
+    }
+}
+
+/// What a connection of the pool is to its instance.
+pub(crate) fn role(pool: &Shared) -> Role {
+    match pool.config.follows() {
+        true => Role::Following,
+        false => Role::Fixed(pool.permits.whole_limit()),
+    }
+}
+
+/// What sqlx's own pools open their connections with.
+pub(crate) fn options_of_part(pool: &Shared) -> PgConnectOptions {
+    named(pool, (*options(pool)).clone(), role(pool))
+}
+
 /// Opens a connection. Credentials that the server refuses are asked for again, as long as there are new ones.
 pub(crate) async fn establish(
     pool: &Shared,
+    role: Role,
     change: impl Fn(PgConnectOptions) -> PgConnectOptions,
 ) -> Result<PgConnection, ConnectError> {
     let mut credentials = ask(pool, 0).await?;
@@ -32,7 +55,7 @@ pub(crate) async fn establish(
             Some(credentials) => credentials.apply(options),
             None => options,
         };
-        let opened = change(options).connect().await;
+        let opened = change(named(pool, options, role)).connect().await;
         let error = match opened.map_err(|source| ConnectError::new(&pool.config, source)) {
             Err(error) if error.is_authentication() => error,
             opened => return opened,
@@ -77,8 +100,9 @@ fn read_again(pool: &Shared) -> bool {
 }
 
 fn keep(pool: &Shared, options: PgConnectOptions) {
+    *pool.options.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
+    let options = options_of_part(pool);
     for part in pool.permits.parts().iter() {
         part.pool.set_connect_options(options.clone());
     }
-    *pool.options.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::metrics::CloseReason;
 use crate::pool::closing::close_connections;
 use crate::pool::events::Told;
+use crate::pool::follow::follow;
 use crate::pool::handshake::refresh;
 use crate::pool::state::Shared;
 use crate::pool::{connect, control_connection};
@@ -22,6 +23,9 @@ pub(crate) fn start(pool: &Arc<Shared>) {
 }
 
 async fn work(pool: Weak<Shared>) {
+    if let Some(pool) = pool.upgrade() {
+        follow_fleet(&pool);
+    }
     let (mut told, mut asked) = (Told::default(), Instant::now());
     loop {
         {
@@ -42,6 +46,18 @@ async fn work(pool: Weak<Shared>) {
             }
         }
         tokio::time::sleep(PERIOD).await;
+    }
+}
+
+fn follow_fleet(pool: &Arc<Shared>) {
+    let config = &pool.config;
+    if config.follows() {
+        tokio::spawn(follow(Arc::downgrade(pool)));
+    } else if config.connection_limit_auto {
+        let limit = config.connection_limit;
+        tracing::warn!(
+            "behind a pooler connection_limit=auto cannot see what the server has: the limit is {limit}, its default"
+        );
     }
 }
 
@@ -72,7 +88,7 @@ fn replace_old(pool: &Arc<Shared>, now: Instant) {
     if !is_old || state.outage().is_some() || state.connecting > 0 {
         return;
     }
-    let room = state.total() < pool.permits.limit.load(Relaxed);
+    let room = state.total() < pool.permits.may_open();
     let old = match room {
         true => None,
         false => state.take_older_than(now),
@@ -95,10 +111,7 @@ fn replace_old(pool: &Arc<Shared>, now: Instant) {
 /// Opens what is missing to `min_connections`, all at once.
 fn open_missing(pool: &Arc<Shared>) {
     let mut state = pool.state();
-    let wanted = pool
-        .config
-        .min_connections
-        .min(pool.permits.limit.load(Relaxed));
+    let wanted = pool.config.min_connections.min(pool.permits.may_open());
     let missing = match state.outage() {
         Some(_) => 0,
         None => wanted.saturating_sub(state.total()),

@@ -1,8 +1,8 @@
 //! The pool as its users see it. Each of its promises is kept in a file of this folder, and each file imports only
 //! files below it:
 //!
-//! `close`, `janitor` · `part` · `acquire` · `queue`, `events` · `lease` · `connection` · `in_transaction`, `recycle` ·
-//! `control_connection` · `connect` · `handshake` · `closing` · `state` · `permits`, `holder` · `delay`
+//! `close` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` · `connection` · `in_transaction`, `recycle` ·
+//! `control_connection` · `connect` · `handshake` · `closing` · `report` · `state` · `permits`, `holder` · `delay`
 
 mod acquire;
 mod close;
@@ -12,6 +12,7 @@ mod connection;
 mod control_connection;
 mod delay;
 mod events;
+mod follow;
 mod handshake;
 mod holder;
 mod in_transaction;
@@ -21,6 +22,7 @@ pub(crate) mod part;
 mod permits;
 mod queue;
 mod recycle;
+mod report;
 mod state;
 
 use std::fmt;
@@ -216,7 +218,7 @@ impl Pool {
     /// # }
     /// ```
     pub fn resize(&self, limit: u32) {
-        part::resize(&self.0, limit);
+        self.0.permits.resize_whole(limit);
         closing::close_excess(&self.0);
         self.0.available.notify_waiters();
     }
@@ -272,7 +274,7 @@ impl Pool {
             metrics.publish_part(limit, idle, in_use);
         }
         if let Some(server) = self.server() {
-            metrics.publish_server(server.others + stats.open, server.usable);
+            metrics.publish_server(server.others + stats.open, &server);
         }
         stats
     }

@@ -9,15 +9,16 @@ use futures_util::future::join_all;
 use sqlx::PgPool;
 use sqlx::pool::CloseEvent;
 use sqlx::postgres::PgPoolOptions;
+use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::pool::acquire::acquire;
 use crate::pool::closing::close_excess;
 use crate::pool::connection::Connection;
-use crate::pool::handshake;
 use crate::pool::holder::Origin;
 use crate::pool::permits::Part;
 use crate::pool::state::Shared;
+use crate::pool::{handshake, janitor};
 
 /// As good as no limit.
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
@@ -35,12 +36,34 @@ fn check(pool: &Shared, connections: u32) -> Result<(), Error> {
     ))))
 }
 
+/// Waits until a limit that follows the fleet, and begins with one, is large enough, for as long as a caller would wait.
+async fn grown(pool: &Arc<Shared>, connections: u32) {
+    if !pool.config.follows() || connections >= pool.config.connection_limit_max {
+        return;
+    }
+    janitor::start(pool);
+    let large_enough = async {
+        loop {
+            let changed = pool.available.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if check(pool, connections).is_ok() {
+                return;
+            }
+            changed.await;
+        }
+    };
+    let limit = pool.config.pool_timeout.unwrap_or(NEVER);
+    let _ = timeout(limit, large_enough).await;
+}
+
 /// Takes so many connections out of the limit, when they are free, and makes a pool of sqlx's own in their place.
 pub(crate) async fn take(
     pool: &Arc<Shared>,
     connections: u32,
     place: &'static Location<'static>,
 ) -> Result<Part, Error> {
+    grown(pool, connections).await;
     check(pool, connections)?;
     let mut free = Vec::new();
     for _ in 0..connections {
@@ -102,7 +125,7 @@ fn open(pool: &Shared, connections: u32) -> PgPool {
         .acquire_timeout(config.pool_timeout.unwrap_or(NEVER).min(NEVER))
         .max_lifetime(config.max_connection_lifetime)
         .idle_timeout(config.max_idle_connection_lifetime)
-        .connect_lazy_with((*handshake::options(pool)).clone())
+        .connect_lazy_with(handshake::options_of_part(pool))
 }
 
 /// Gives the connections back to the limit when that pool has closed all of its own.
@@ -128,13 +151,6 @@ async fn take_back(pool: Weak<Shared>, id: usize, closed: CloseEvent) {
     shared.permits.resize(limit + part.connections);
     drop(parts);
     shared.available.notify_waiters();
-}
-
-/// Changes the whole limit: what the parts have, they keep.
-pub(crate) fn resize(pool: &Shared, limit: u32) {
-    let parts = pool.permits.parts();
-    let given: u32 = parts.iter().map(|part| part.connections).sum();
-    pool.permits.resize(limit.saturating_sub(given).max(1));
 }
 
 /// Closes all of them, which ends when what is in use has come back.

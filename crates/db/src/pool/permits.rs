@@ -16,6 +16,8 @@ pub(crate) struct Permits {
     /// Callers wait here, first come, first served. Closed with the pool.
     pub(crate) semaphore: Semaphore,
     pub(crate) limit: AtomicU32,
+    /// No new connection is opened beyond so many, if that is less than the limit.
+    pub(crate) most_open: AtomicU32,
     /// Permits that a smaller limit takes away as soon as they come back.
     excess: AtomicU32,
     /// Callers in the queue.
@@ -38,11 +40,21 @@ pub(crate) struct Part {
     pub(crate) connections: u32,
 }
 
+fn taken(parts: &[Part]) -> u32 {
+    parts.iter().map(|part| part.connections).sum()
+}
+
 impl Permits {
     pub(crate) fn new(config: &Config) -> Self {
+        // One that follows the fleet begins with what nobody can be refused.
+        let limit = match config.follows() {
+            true => 1,
+            false => config.connection_limit,
+        };
         Self {
-            semaphore: Semaphore::new(config.connection_limit as usize),
-            limit: AtomicU32::new(config.connection_limit),
+            semaphore: Semaphore::new(limit as usize),
+            limit: AtomicU32::new(limit),
+            most_open: AtomicU32::new(u32::MAX),
             excess: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             delay: config.queue_target.map(Delay::new),
@@ -54,6 +66,32 @@ impl Permits {
 
     pub(crate) fn parts(&self) -> MutexGuard<'_, Vec<Part>> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The permits and what was taken of the limit.
+    pub(crate) fn whole_limit(&self) -> u32 {
+        self.in_parts() + self.limit.load(Relaxed)
+    }
+
+    /// Up to how many connections new ones may be opened.
+    pub(crate) fn may_open(&self) -> u32 {
+        self.limit.load(Relaxed).min(self.most_open.load(Relaxed))
+    }
+
+    /// What parts have of the limit.
+    pub(crate) fn in_parts(&self) -> u32 {
+        taken(&self.parts())
+    }
+
+    /// Changes the whole limit: what was taken of it stays taken. Says whether there is another number of permits now.
+    pub(crate) fn resize_whole(&self, limit: u32) -> bool {
+        let parts = self.parts();
+        let permits = limit.saturating_sub(taken(&parts)).max(1);
+        let changes = permits != self.limit.load(Relaxed);
+        if changes {
+            self.resize(permits);
+        }
+        changes
     }
 
     /// Gives a permit back.

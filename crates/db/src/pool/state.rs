@@ -2,7 +2,7 @@
 //!
 //! The state keeps itself consistent and decides nothing: that is for the files that use it.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,9 @@ use tokio::task;
 
 use crate::config::Config;
 use crate::connect_error::ConnectError;
-use crate::diagnosis::View;
-use crate::metrics::{Metrics, Stats};
-use crate::pool::holder::{Caller, Held, Holder, Origin};
+use crate::fleet::Instance;
+use crate::metrics::Metrics;
+use crate::pool::holder::{Caller, Holder, Origin};
 use crate::pool::permits::{Pace, Permits};
 use crate::server_limits::ServerLimits;
 use crate::work::{Turn, Work};
@@ -44,6 +44,10 @@ pub(crate) struct Shared {
     pub(crate) options: Mutex<Arc<PgConnectOptions>>,
     /// What the server allows, as it was last asked.
     pub(crate) server: Mutex<Option<ServerLimits>>,
+    /// Who this pool is among those of its role.
+    pub(crate) instance: Instance,
+    /// What it has told the others that it may have open, if its limit follows them.
+    pub(crate) claim: AtomicU32,
 }
 
 impl Shared {
@@ -58,6 +62,8 @@ impl Shared {
             janitor: OnceLock::new(),
             options: Mutex::new(Arc::new(config.options())),
             server: Mutex::default(),
+            instance: Instance::new(&config.application_name()),
+            claim: AtomicU32::new(1),
             config,
         }
     }
@@ -92,56 +98,6 @@ impl Shared {
             Some(labelled) => labelled.use_time.record(time),
             None => self.metrics.use_time.record(time),
         }
-    }
-
-    /// Who holds a connection, longest first.
-    pub(crate) fn holders(&self) -> Vec<Held> {
-        let mut holders: Vec<Held> = self.state().holders().map(|one| one.held()).collect();
-        holders.sort_by_key(|holder| std::cmp::Reverse(holder.held));
-        holders
-    }
-
-    /// What a diagnosis is made from.
-    pub(crate) fn view(&self) -> View {
-        let stats = self.stats();
-        let mut state = self.state();
-        let longest = state.holders().min_by_key(|holder| holder.since);
-        let longest = longest.map(|holder| holder.held());
-        let outage = state.outage().map(|failures| failures.last.clone());
-        let connecting = state.connecting;
-        drop(state);
-        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        View {
-            limit: stats.limit,
-            open: stats.open,
-            in_use: stats.in_use,
-            waiting: stats.waiting,
-            connecting,
-            longest: longest.map(|holder| (holder.to_string(), holder.held)),
-            outage,
-            closed: self.permits.semaphore.is_closed(),
-            room: server.as_ref().map(|server| server.room),
-            leak_threshold: self.config.leak_threshold,
-        }
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
-        let state = self.state();
-        let (idle, in_use) = (state.idle.len() as u32, state.in_use());
-        let permits = &self.permits;
-        let queued = permits.waiting.load(Relaxed) + permits.waiting_for_turn.load(Relaxed);
-        let waiting = queued + state.waiting;
-        let up = u32::from(state.outage().is_none());
-        drop(state);
-        self.metrics.stats(Stats {
-            limit: self.permits.limit.load(Relaxed),
-            open: idle + in_use,
-            idle,
-            in_use,
-            waiting,
-            up,
-            ..Stats::default()
-        })
     }
 }
 
