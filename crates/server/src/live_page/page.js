@@ -177,7 +177,9 @@ function room({ server, limit }) {
   own.style.width = share(limit);
   const words = `PostgreSQL ${server.version} allows ${server.usable} connections (max_connections is ${server.max_connections}). `
     + `Others have ${server.others} open, this pool may take ${limit}. All instances together should stay within `
-    + `${server.budget} (80 %): there is room for ${server.room} more.`;
+    + `${server.budget} (80 %): there is room for ${server.room} more. `
+    + `${server.instances === 1 ? "This instance is alone" : `${server.instances} instances share them`}; `
+    + `with their limits and what everybody else has open, ${server.taken} are taken.`;
   $("server").textContent = words;
   $("room").setAttribute("aria-label", words);
 }

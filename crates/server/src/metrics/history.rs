@@ -169,6 +169,8 @@ impl History {
                 "budget": server.budget,
                 "others": server.others,
                 "room": server.room,
+                "instances": server.instances,
+                "taken": server.taken,
             })),
         })
     }
