@@ -73,6 +73,12 @@ fn missing(unfit: &[Programs], existing: Option<(u32, &Path)>) -> Error {
     } else {
         format!(" (found: {})", found.join(", "))
     };
+    if let Some(folder) = std::env::var_os("PG_BIN") {
+        let folder = Path::new(&folder).display();
+        return Error::new(format!(
+            "PG_BIN names {folder}, where the programs of PostgreSQL {OLDEST} or newer are not{found}."
+        ));
+    }
     match existing {
         Some((version, data)) if !unfit.is_empty() => Error::new(format!(
             "PostgreSQL {version}, which made the data in {}, is not installed{found}.\nInstall it, or remove the data.",
@@ -116,8 +122,11 @@ fn installation(os_release: &str) -> String {
     }
 }
 
-/// Where installations are, the most wanted first.
+/// Where installations are, the most wanted first. The folder that `PG_BIN` names is the only one.
 fn candidates() -> Vec<PathBuf> {
+    if let Some(folder) = std::env::var_os("PG_BIN") {
+        return vec![folder.into()];
+    }
     let mut folders: Vec<PathBuf> = std::env::var_os("PATH")
         .map(|path| std::env::split_paths(&path).collect())
         .unwrap_or_default();
