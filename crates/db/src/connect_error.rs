@@ -42,11 +42,6 @@ impl ConnectError {
             (_, "57P03") => {
                 format!("Database server at `{address}` is starting up or shutting down")
             }
-            (_, "08P01") if source.to_string().contains("unsupported startup parameter") => {
-                format!(
-                    "PgBouncer answers at `{address}`: add pgbouncer=true to DATABASE_URL ({source})"
-                )
-            }
             (sqlx::Error::Tls(error), _) => tls(&address, error),
             (sqlx::Error::Io(error), _) => io(config, error),
             _ => format!("Can't connect to `{address}`: {source}"),
@@ -70,6 +65,25 @@ impl ConnectError {
         let message = format!("No credentials for `{address}` from their provider: {error}");
         let source = sqlx::Error::Configuration(error);
         Self { message, source }
+    }
+
+    /// A pooler answers that cannot be used as this pool is set.
+    pub(crate) fn pooler(config: &Config, why: impl fmt::Display) -> Self {
+        let message = format!(
+            "A pooler such as PgBouncer answers at `{}`: {why}",
+            config.address()
+        );
+        let source = sqlx::Error::Configuration(message.clone().into());
+        Self { message, source }
+    }
+
+    /// Whether no server says this, but a pooler in front of one.
+    pub(crate) fn is_pooler(&self) -> bool {
+        code(&self.source) == "08P01"
+            && self
+                .source
+                .to_string()
+                .contains("unsupported startup parameter")
     }
 
     /// Whether the server is there but has no room for one more.

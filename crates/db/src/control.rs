@@ -54,8 +54,8 @@ impl Connection {
         let Some(told) = pool.1.as_deref().and_then(|limits| limits.sql("set")) else {
             return Ok(());
         };
-        if pool.config().pgbouncer {
-            let instead = "behind PgBouncer only a transaction can have limits of its own that the server has to know";
+        if pool.0.is_pooled() {
+            let instead = "behind a pooler only a transaction can have limits of its own that the server has to know";
             return Err(Error::Sqlx(sqlx::Error::InvalidArgument(
                 instead.to_owned(),
             )));

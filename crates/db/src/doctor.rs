@@ -78,12 +78,14 @@ impl Pool {
             .fetch_one(self)
             .await
             .map_err(failed)?;
-        let answers = Answers::read(fleet, &row).map_err(failed)?;
+        let answers = Answers::read(fleet, self.0.is_pooled(), &row).map_err(failed)?;
         let (limit, open) = (
             self.0.permits.whole_limit() as i32,
             self.stats().open as i32,
         );
-        let limits = answers.fleet.limits(limit, open);
+        // Behind a pooler none of the server's are this pool's own.
+        let own = if answers.pooled { 0 } else { limit };
+        let limits = answers.fleet.limits(own, open);
         let server = self.0.server.lock();
         *server.unwrap_or_else(PoisonError::into_inner) = Some(limits);
         Ok(report(self.config(), limit, open, &answers))
@@ -94,7 +96,7 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
     let at_start = at_start(config, limit, answers);
     let changes = at_start.iter().filter(|one| one.verdict == Verdict::Change);
     Report {
-        summary: summary(config, limit, open, &answers.fleet),
+        summary: summary(config, limit, open, answers),
         facts: facts(config, limit, answers),
         warnings: changes.map(|check| check.text.clone()).collect(),
         checks: std::iter::once(limit_is_set(config))
@@ -105,18 +107,25 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
 }
 
 /// What the pool may take and takes.
-fn summary(config: &Config, limit: i32, open: i32, fleet: &Fleet) -> String {
+fn summary(config: &Config, limit: i32, open: i32, answers: &Answers) -> String {
+    let fleet = &answers.fleet;
     let (budget, address) = (fleet.budget(), config.address());
-    let follows = match config.follows() {
-        true => ", its share,",
-        false => "",
-    };
+    if answers.pooled {
+        return format!(
+            "PostgreSQL {} behind a pooler at {address}: this pool takes up to {limit} connections to the pooler, which has \
+             {} of the server's {} now, those of all others included",
+            fleet.version,
+            fleet.sessions,
+            fleet.usable()
+        );
+    }
+    let share = if config.follows() { ", its share," } else { "" };
     let instances = match fleet.instances.max(1) {
         1 => "this instance is alone".to_owned(),
         more => format!("this is one of {more} instances"),
     };
     format!(
-        "PostgreSQL {} at {address}: this pool takes up to {limit}{follows} of the {budget} connections that all instances \
+        "PostgreSQL {} at {address}: this pool takes up to {limit}{share} of the {budget} connections that all instances \
          together may take (80 % of {}); {instances}; others have {} open",
         fleet.version,
         fleet.usable(),
@@ -125,7 +134,12 @@ fn summary(config: &Config, limit: i32, open: i32, fleet: &Fleet) -> String {
 }
 
 /// What the fleet takes of the server, and what to do if that is too much.
-fn max_connections(config: &Config, limit: i32, fleet: &Fleet) -> Check {
+fn max_connections(config: &Config, limit: i32, answers: &Answers) -> Check {
+    if answers.pooled {
+        let decides = "the pooler decides how many the server has: see its default_pool_size";
+        return Check::unless("max_connections", None, decides);
+    }
+    let fleet = &answers.fleet;
     let (budget, strangers) = (fleet.budget(), fleet.strangers[0]);
     let by_instances = fleet.by_instances(limit);
     let what = match fleet.instances.max(1) {
@@ -166,15 +180,14 @@ fn at_start(config: &Config, limit: i32, answers: &Answers) -> [Check; 5] {
     };
     let kept = "the server does not end them before the pool does";
     let none = || "none, as far as can be seen".to_owned();
-    let pooler = pooler(config, answers).map(str::to_owned);
     [
-        max_connections(config, limit, &answers.fleet),
+        max_connections(config, limit, answers),
         Check::unless("timeouts", wrong_order, "lock < statement < socket"),
         Check::unless("TLS", security(config, answers), tls),
         Check::unless("idle sessions", ended, kept),
         Check::unless(
             "pooler",
-            pooler,
+            pooler(config, answers),
             between(config, answers).unwrap_or_else(none),
         ),
     ]
@@ -254,17 +267,16 @@ fn security(config: &Config, answers: &Answers) -> Option<String> {
     })
 }
 
-/// What a pooler in between has to be told, or cannot do.
-fn pooler(config: &Config, answers: &Answers) -> Option<&'static str> {
-    if !config.pgbouncer && is_pooled(config, answers) {
-        return Some(
-            "behind PgBouncer in transaction mode set pgbouncer=true (PgBouncer 1.21 or later)",
-        );
-    }
-    (config.pgbouncer && answers.named_by_us).then_some(
-        "PgBouncer does not keep the clients' prepared statements apart, so one may run another's: use 1.21 or later \
-         with max_prepared_statements above 0, or connect to the server itself without pgbouncer=true",
-    )
+/// What has to be set elsewhere, because a pooler in between does not pass it on.
+fn pooler(config: &Config, answers: &Answers) -> Option<String> {
+    let endless = answers.pooled && answers.statement_timeout == "0";
+    endless.then(|| {
+        format!(
+            "the server ends no statement by itself, because the pooler does not pass statement_timeout on: alter role \
+             \"{}\" set statement_timeout = '5s'",
+            config.username()
+        )
+    })
 }
 
 /// lock < statement < socket: each deadline has to leave the one inside it the time to speak first.
@@ -287,7 +299,7 @@ fn order(config: &Config) -> Vec<String> {
         .into_iter()
         .filter(|(_, inner, _, outer)| match (inner, outer) {
             (Some(inner), Some(outer)) => inner >= outer,
-            (None, Some(_)) => !config.pgbouncer,
+            (None, Some(_)) => true,
             (_, None) => false,
         });
     wrong
@@ -308,11 +320,8 @@ fn order(config: &Config) -> Vec<String> {
 
 /// What is between this process and the server, if there is a sign of it.
 fn between(config: &Config, answers: &Answers) -> Option<String> {
-    if config.pgbouncer {
-        return Some("PgBouncer, as pgbouncer=true says".to_owned());
-    }
-    if is_pooled(config, answers) {
-        return Some("a pooler: it changes what we say to the server".to_owned());
+    if answers.pooled {
+        return Some("one such as PgBouncer, which keeps prepared statements apart".to_owned());
     }
     let asked = config
         .address()
@@ -325,12 +334,6 @@ fn between(config: &Config, answers: &Answers) -> Option<String> {
         )),
         _ => None,
     }
-}
-
-/// Every session is told its `statement_timeout` when it starts, and every statement has a name of ours.
-fn is_pooled(config: &Config, answers: &Answers) -> bool {
-    let untold = config.statement_timeout.is_some() && answers.statement_timeout == "0";
-    untold || !answers.named_by_us
 }
 
 fn is_local(config: &Config) -> bool {
@@ -350,7 +353,6 @@ const QUESTIONS: &str = "
            coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false),
            inet_server_port(),
            coalesce(extract(epoch from current_setting('idle_session_timeout')::interval)::int, 0),
-           exists (select from pg_prepared_statements where name ^@ 'sqlx_s_'),
            (select case when rolsuper then 'is a superuser'
                         else 'has ' || nullif(concat_ws(', ', case when rolcreaterole then 'CREATEROLE' end,
                                                               case when rolcreatedb then 'CREATEDB' end,
@@ -364,22 +366,22 @@ struct Answers {
     tls: bool,
     port: Option<i32>,
     idle_session_timeout: i32,
-    /// Whether this very statement got to the server under the name that sqlx gave it.
-    named_by_us: bool,
+    /// Whether a pooler is between the pool and the server.
+    pooled: bool,
     /// What the role may do beyond its own tables, such as `is a superuser`, `has CREATEROLE, BYPASSRLS`.
     rights: Option<String>,
 }
 
 impl Answers {
-    fn read(fleet: Fleet, row: &PgRow) -> Result<Self, sqlx::Error> {
+    fn read(fleet: Fleet, pooled: bool, row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             fleet,
             statement_timeout: row.try_get(0)?,
             tls: row.try_get(1)?,
             port: row.try_get(2)?,
             idle_session_timeout: row.try_get(3)?,
-            named_by_us: row.try_get(4)?,
-            rights: row.try_get(5)?,
+            pooled,
+            rights: row.try_get(4)?,
         })
     }
 }

@@ -46,6 +46,11 @@ impl Instance {
         }
     }
 
+    /// What tells it from all others.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The `application_name` of one of its sessions.
     pub(crate) fn session(&self, role: Role) -> String {
         match role {

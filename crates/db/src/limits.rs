@@ -44,6 +44,17 @@ impl Limits {
         }
     }
 
+    /// These, and where they say nothing those.
+    pub(crate) fn or(&self, those: &Self) -> Self {
+        Self {
+            wait: self.wait.or(those.wait),
+            statement: self.statement.or(those.statement),
+            lock: self.lock.or(those.lock),
+            pause: self.pause.or(those.pause),
+            transaction: self.transaction.or(those.transaction),
+        }
+    }
+
     /// What the server has to be told, for a transaction (`set local`) or until the connection is given back (`set`).
     pub(crate) fn sql(&self, set: &str) -> Option<String> {
         let settings = [

@@ -80,12 +80,14 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// Those of [`sqlx_pool`](Self::sqlx_pool), with `pgbouncer=true`, and if the server cannot be reached the first time.
+    /// Those of [`sqlx_pool`](Self::sqlx_pool), behind a pooler such as PgBouncer, and if the server cannot be reached the first time.
     pub async fn listen(
         &self,
         channels: impl IntoIterator<Item = impl Into<String>>,
     ) -> Result<Listener, Error> {
-        if self.config().pgbouncer {
+        // What is between is known with the first connection.
+        drop(self.acquire().await?);
+        if self.0.is_pooled() {
             let why = "PgBouncer does not pass notifications on: listen with a DATABASE_URL of the server itself";
             return Err(Error::Sqlx(sqlx::Error::InvalidArgument(why.to_owned())));
         }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use sqlx::migrate::{AppliedMigration, MigrateError, Migration, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, Connection, PgExecutor, Row};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgExecutor, Row};
 use tokio::time::Instant;
 
+use crate::config::Config;
 use crate::error::{Error, code_of};
 use crate::pool::Pool;
 
@@ -58,16 +59,18 @@ impl Pool {
     /// [`Error::Migrate`] when a migration fails or does not match the database, [`Error::Connect`] when there is no
     /// connection.
     pub async fn migrate(&self, migrator: &Migrator) -> Result<(), Error> {
-        if self.config().pgbouncer {
-            // The lock would stay with a session of PgBouncer's and keep everybody else out for ever.
+        let direct = self.direct()?;
+        let target = direct.as_ref().unwrap_or(self);
+        let mut connection = target.open_beside().await?;
+        if target.0.is_pooled() {
+            // The lock would stay with a session of the pooler's and keep everybody else out for ever.
             return Err(failed(
-                "migrations need a session of their own, which PgBouncer does not give: migrate with a DATABASE_URL of \
-                 the server itself, and start the services with MIGRATE=false"
+                "migrations need a session of their own, which a pooler such as PgBouncer does not give: set DIRECT_URL to \
+                 a URL of the server itself, or migrate with one as DATABASE_URL and start the services with MIGRATE=false"
                     .to_owned(),
             ));
         }
-        let unlimited = |options: PgConnectOptions| options.options([("statement_timeout", "0")]);
-        let mut connection = self.open_beside(unlimited).await?;
+        connection.execute("set statement_timeout = 0").await?;
         let result = match look(&mut connection, migrator).await {
             Ok(Schema::Older { .. }) => locked(&mut connection, migrator).await,
             // Not even the lock: a newer program may hold it for long, or have failed half-way.
@@ -76,6 +79,17 @@ impl Pool {
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
         result
+    }
+
+    /// A pool of the server itself, where `DIRECT_URL` names it and the environment's `DATABASE_URL` is used.
+    fn direct(&self) -> Result<Option<Self>, Error> {
+        let Some(url) = self.config().direct_url() else {
+            return Ok(None);
+        };
+        let mut config = Config::parse(&url)
+            .map_err(|error| failed(error.to_string().replace("DATABASE_URL", "DIRECT_URL")))?;
+        config.hooks = self.config().hooks.clone();
+        Ok(Some(Self::new(config)))
     }
 
     /// How the migrations of the database compare with those of this migrator: one query on the pool, also through

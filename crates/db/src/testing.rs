@@ -196,7 +196,7 @@ impl Server {
         };
         let prefix = format!("test_{:08x}", fastrand::u32(..));
         let config = Config::parse(&url).map_err(|error| error.to_string())?;
-        let options = config.options().application_name(&prefix);
+        let options = config.options(false).application_name(&prefix);
         // Migrations of a template may hold others up.
         let options = options.options([("statement_timeout", "60s"), ("lock_timeout", "60s")]);
         let session = options.connect().await.map_err(|error| error.to_string())?;

@@ -283,7 +283,12 @@ async fn begin(
     limits: &Limits,
 ) -> Result<(), Error> {
     connection.enter_transaction(options.read_only, limits);
-    let begin = match limits.sql("set local") {
+    // Behind a pooler no session has limits of its own.
+    let told = match connection.pool().pooler.get() {
+        Some(behind) => limits.or(behind).sql("set local"),
+        None => limits.sql("set local"),
+    };
+    let begin = match told {
         None => SqlStr::from_static(options.begin()),
         // Numbers and names of settings, nothing else.
         Some(told) => AssertSqlSafe(format!("{}; {told}", options.begin())).into_sql_str(),

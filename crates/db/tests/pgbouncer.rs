@@ -1,110 +1,61 @@
 //! Behind a PgBouncer in transaction mode, a real one, which has to be installed:
-//! `cargo test -p db --test pgbouncer -- --ignored`.
+//! `cargo test -p db --test pgbouncer -- --ignored`, with `PGBOUNCER=/path/of/pgbouncer` for another than that of the `PATH`.
 
 mod support;
 
-use std::fs;
-use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, chown};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
-use local_postgres::Cluster;
+use db::{CloseReason, Error, Pool};
+use futures_util::future::{join, join_all};
 use sqlx::postgres::{PgConnectOptions, PgExecutor, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions};
-use support::{failure, pool_at, until};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+use support::bouncer::{Bouncer, keeps_apart};
+use support::{dropped_after, failure, pool_at, settled};
 
-/// A PgBouncer with two sessions of its own, in front of a server of its own.
-struct Bouncer {
-    port: u16,
-    process: Child,
-    _server: Cluster,
-}
-
-impl Drop for Bouncer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Bouncer {
-    async fn start() -> Self {
-        let server = Cluster::temporary().expect("a server");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
-        let url = url::Url::parse(&server.url("")).expect("a URL");
-        // An older one does not know this setting.
-        let prepared = match version() >= (1, 21) {
-            true => "max_prepared_statements = 200\n",
-            false => "",
-        };
-        let settings = format!(
-            "[databases]\n* = host=127.0.0.1 port={} user=postgres password={}\n\
-             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = transaction\ndefault_pool_size = 2\n{prepared}",
-            server.port(),
-            url.password().expect("a password"),
-        );
-        let owner = server.data_folder().metadata().expect("its owner");
-        let file = server.data_folder().join("pgbouncer.ini");
-        fs::write(&file, settings).expect("written");
-        chown(&file, Some(owner.uid()), Some(owner.gid())).expect("given");
-        // It does not run as root either.
-        let process = Command::new("pgbouncer")
-            .arg(&file)
-            .uid(owner.uid())
-            .gid(owner.gid())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("pgbouncer is installed");
-        let bouncer = Self {
-            port,
-            process,
-            _server: server,
-        };
-        until("PgBouncer listens", async || {
-            tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_ok()
-        })
-        .await;
-        bouncer
-    }
-
-    fn url(&self) -> String {
-        format!(
-            "postgres://anybody:anything@127.0.0.1:{}/postgres",
-            self.port
-        )
-    }
-}
-
-fn version() -> (u32, u32) {
-    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
-    *VERSION.get_or_init(|| {
-        let output = Command::new("pgbouncer").arg("--version").output();
-        let text = output.expect("pgbouncer is installed").stdout;
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let number = text.split_whitespace().nth(1).expect("a version");
-        let mut parts = number
-            .split('.')
-            .map(|part| part.parse().expect("a number"));
-        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
-    })
-}
+const UNTRACKED: &str = "does not keep the prepared statements of its clients apart";
 
 #[tokio::test]
 #[ignore = "needs the program pgbouncer"]
-async fn without_its_parameter_the_error_names_it() {
-    let bouncer = Bouncer::start().await;
-    let text = failure(&bouncer.url(), "").await;
-    assert!(text.contains("add pgbouncer=true"), "{text}");
+async fn it_is_found_without_a_flag_and_refused_where_it_mixes_statements() {
+    // As most people set it, nothing is refused that it does not pass on.
+    let silent = "ignore_startup_parameters = extra_float_digits,options\n";
+    for settings in ["", silent] {
+        let bouncer = Bouncer::start_with(settings).await;
+        for parameters in ["", "pgbouncer=true"] {
+            if !keeps_apart() {
+                let text = failure(&bouncer.url(), parameters).await;
+                assert!(text.contains(UNTRACKED) && text.contains("1.21"), "{text}");
+                continue;
+            }
+            let pool = pool_at(&bouncer.url(), parameters);
+            let one: i32 = sqlx::query_scalar("select 1")
+                .fetch_one(&pool)
+                .await
+                .expect("an answer");
+            assert_eq!(one, 1);
+            let report = pool.examine().await.expect("a report").to_string();
+            assert!(report.contains("behind a pooler"), "{report}");
+            assert!(
+                report.contains("alter role \"anybody\" set statement_timeout"),
+                "{report}"
+            );
+        }
+    }
+    if keeps_apart() {
+        let bouncer = Bouncer::start_with("max_prepared_statements = 0").await;
+        let text = failure(&bouncer.url(), "").await;
+        assert!(text.contains(UNTRACKED), "{text}");
+        let bouncer = Bouncer::start().await;
+        let text = failure(&bouncer.url(), "schema=shop").await;
+        assert!(
+            text.contains("`schema`") && text.contains("alter role"),
+            "{text}"
+        );
+        let auto = pool_at(&bouncer.url(), "connection_limit=auto");
+        auto.execute("select 1").await.expect("an answer");
+        assert_eq!(auto.stats().limit, 10, "the default: it sees nobody");
+    }
 }
 
 /// How many of 800 answers are not the answer to what was asked.
@@ -132,7 +83,7 @@ where
 // sqlx prepares a statement without a name first and runs it later, perhaps in another session
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the program pgbouncer"]
-async fn statements_are_not_confused_or_the_doctor_says_so() {
+async fn statements_are_not_confused() {
     let bouncer = Bouncer::start().await;
     let options: PgConnectOptions = bouncer.url().parse().expect("a URL");
     #[expect(clippy::disallowed_methods, reason = "the comparison is the point")]
@@ -140,12 +91,316 @@ async fn statements_are_not_confused_or_the_doctor_says_so() {
         .max_connections(8)
         .connect_lazy_with(options.extra_float_digits(None).disable_statement_logging());
     assert_ne!(mistakes(&theirs).await, 0, "sqlx's own pool confuses them");
-
-    let ours = pool_at(&bouncer.url(), "pgbouncer=true&connection_limit=8");
-    let report = ours.examine().await.expect("a report").to_string();
-    let warned = report.contains("prepared statements apart");
-    assert_eq!(warned, version() < (1, 21), "{report}");
-    if !warned {
+    if keeps_apart() {
+        let ours = pool_at(&bouncer.url(), "connection_limit=8");
         assert_eq!(mistakes(&ours).await, 0);
     }
+}
+
+#[derive(Default)]
+struct Outcome {
+    done: AtomicU64,
+    wrong: AtomicU64,
+    hung_up: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Outcome {
+    fn take(&self, expected: i64, got: Option<Result<i64, Error>>) {
+        let count = match got {
+            None => &self.hung_up,
+            Some(Ok(got)) if got == expected => &self.done,
+            Some(Ok(_)) => &self.wrong,
+            Some(Err(error)) => {
+                println!("{error}");
+                &self.failed
+            }
+        };
+        count.fetch_add(1, Relaxed);
+    }
+
+    fn numbers(&self) -> (u64, u64, u64, u64) {
+        let of = |count: &AtomicU64| count.load(Relaxed);
+        (
+            of(&self.done),
+            of(&self.wrong),
+            of(&self.failed),
+            of(&self.hung_up),
+        )
+    }
+}
+
+/// One of many kinds of statements, whose answer says which one it was.
+async fn ask(pool: &Pool, kind: u64, number: i64) -> Result<i64, Error> {
+    let text = AssertSqlSafe(format!("select $1::int8 * 1000 + {kind}"));
+    let query = sqlx::query_scalar(text).bind(number);
+    Ok(match kind {
+        0..8 => query.fetch_one(pool).await?,
+        8..12 => query.persistent(false).fetch_one(pool).await?,
+        12..14 => {
+            let text = format!("select {number}::int8 * 1000 + {kind}");
+            sqlx::Row::try_get(
+                &sqlx::raw_sql(AssertSqlSafe(text)).fetch_one(pool).await?,
+                0,
+            )?
+        }
+        14..17 => {
+            let mut transaction = pool.begin().await?;
+            sqlx::query("select set_config('shop.number', $1, true)")
+                .bind(number.to_string())
+                .execute(&mut *transaction)
+                .await?;
+            let text = AssertSqlSafe(format!(
+                "select current_setting('shop.number')::int8 * 1000 + {kind}"
+            ));
+            let sum = sqlx::query_scalar(text)
+                .fetch_one(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            sum
+        }
+        _ => {
+            let mut lease = pool.acquire().await?;
+            let first: i64 = query.fetch_one(&mut *lease).await?;
+            let text = AssertSqlSafe(format!("select $1::int8 + {kind}"));
+            let again: i64 = sqlx::query_scalar(text)
+                .bind(first - kind as i64)
+                .fetch_one(&mut *lease)
+                .await?;
+            again
+        }
+    })
+}
+
+/// So many calls of 32 callers, some of whom hang up, until they are done or told to stop.
+async fn load(pool: &Pool, calls: u64, hang_up: bool, stop: &AtomicBool) -> Outcome {
+    let outcome = Outcome::default();
+    let callers = (0..32).map(async |caller: i64| {
+        for call in 0..calls / 32 {
+            if stop.load(Relaxed) {
+                return;
+            }
+            let (kind, number) = (fastrand::u64(0..20), caller * 1_000_000 + call as i64);
+            let asked = ask(pool, kind, number);
+            let got = match hang_up && fastrand::u32(0..50) == 0 {
+                true => dropped_after(fastrand::usize(1..8), asked).await,
+                false => Some(asked.await),
+            };
+            outcome.take(number * 1000 + kind as i64, got);
+        }
+    });
+    join_all(callers).await;
+    outcome
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the program pgbouncer"]
+async fn a_hundred_thousand_calls_over_two_sessions_with_clients_that_hang_up() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start().await;
+    let pool = pool_at(&bouncer.url(), "connection_limit=16");
+    let began = Instant::now();
+    let outcome = load(&pool, 100_000, true, &AtomicBool::new(false)).await;
+    let (done, wrong, failed, hung_up) = outcome.numbers();
+    println!(
+        "{done} done, {wrong} wrong, {failed} failed, {hung_up} hung up in {:.1?}; connections closed: {:?}",
+        began.elapsed(),
+        pool.stats().closed
+    );
+    assert_eq!((wrong, failed), (0, 0));
+    assert!(done > 95_000 && hung_up > 1000);
+    settled(&pool).await;
+}
+
+/// Load while something happens: none of the calls may fail, or none but in the first `outage` of it.
+async fn while_loaded(pool: &Pool, happens: impl Future<Output = ()>) -> Outcome {
+    let stop = AtomicBool::new(false);
+    let happening = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        happens.await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stop.store(true, Relaxed);
+    };
+    join(load(pool, 100_000_000, false, &stop), happening)
+        .await
+        .0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the program pgbouncer"]
+async fn a_pause_and_a_reload_fail_nothing() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start().await;
+    let pool = pool_at(&bouncer.url(), "connection_limit=8");
+    let outcome = while_loaded(&pool, async {
+        for _ in 0..3 {
+            bouncer.tell("PAUSE").await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            bouncer.tell("RESUME").await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            bouncer.tell("RELOAD").await;
+        }
+    })
+    .await;
+    let (done, wrong, failed, _) = outcome.numbers();
+    println!("{done} done, {wrong} wrong, {failed} failed in three pauses and reloads");
+    assert_eq!((wrong, failed), (0, 0));
+    settled(&pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the program pgbouncer"]
+async fn after_a_restart_all_is_well_within_a_second() {
+    if !keeps_apart() {
+        return;
+    }
+    let mut bouncer = Bouncer::start().await;
+    let pool = pool_at(&bouncer.url(), "connection_limit=8");
+    pool.execute("select 1").await.expect("an answer");
+    let mut longest = Duration::ZERO;
+    for _ in 0..5 {
+        let restarted = async {
+            bouncer.restart().await;
+            let began = Instant::now();
+            while pool.execute("select 1").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            longest = longest.max(began.elapsed());
+        };
+        let (_, wrong, ..) = while_loaded(&pool, restarted).await.numbers();
+        assert_eq!(wrong, 0);
+    }
+    println!("back {longest:.0?} after PgBouncer listened, at most");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    settled(&pool).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn timeouts_reach_the_server_in_transactions_and_the_client_ends_the_rest() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start().await;
+    let parameters = "connection_limit=2&statement_timeout=300&socket_timeout=1";
+    let pool = pool_at(&bouncer.url(), parameters);
+    let mut transaction = pool.begin().await.expect("begun");
+    let error = transaction.execute("select pg_sleep(5)").await;
+    let error = error.expect_err("too long");
+    let code = error.as_database_error().and_then(|error| error.code());
+    assert_eq!(code.as_deref(), Some("57014"), "{error}");
+    drop(transaction);
+    let told: String = sqlx::query_scalar("show statement_timeout")
+        .fetch_one(&pool)
+        .await
+        .expect("a setting");
+    assert_eq!(told, "0", "outside a transaction it is the role's");
+    let began = Instant::now();
+    pool.execute("select pg_sleep(5)")
+        .await
+        .expect_err("too long");
+    assert!(
+        began.elapsed() < Duration::from_millis(1500),
+        "socket_timeout"
+    );
+    // What the role has is not touched where nobody has set anything.
+    bouncer
+        .server
+        .sql(
+            "postgres",
+            "alter role postgres set statement_timeout = '2s'",
+        )
+        .expect("set");
+    let plain = Bouncer::url(&bouncer);
+    bouncer.tell("RECONNECT").await;
+    let pool = pool_at(&plain, "");
+    let mut transaction = pool.begin().await.expect("begun");
+    let told: String = sqlx::query_scalar("show statement_timeout")
+        .fetch_one(&mut *transaction)
+        .await
+        .expect("a setting");
+    assert_eq!(told, "2s");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the program pgbouncer"]
+async fn clients_that_hang_up_are_no_storm_of_connections() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start_with("max_client_conn = 100").await;
+    let pool = pool_at(&bouncer.url(), "connection_limit=8&pool_timeout=60");
+    let broken = || {
+        let closed = pool.stats().closed;
+        closed[CloseReason::Broken as usize]
+    };
+    let hang_up = async |seconds: &str, times: usize| {
+        let (before, began) = (broken(), Instant::now());
+        let text = format!("select pg_sleep({seconds})");
+        let calls = (0..times).map(|_| {
+            let asked = pool.execute(AssertSqlSafe(text.clone()));
+            tokio::time::timeout(Duration::from_millis(100), asked)
+        });
+        let done = join_all(calls).await;
+        assert!(done.iter().any(Result::is_err));
+        settled(&pool).await;
+        (broken() - before, began.elapsed())
+    };
+    let (closed, _) = hang_up("0.4", 40).await;
+    assert_eq!(closed, 0, "short ones are waited for");
+    let mut all = 0;
+    let began = Instant::now();
+    for _ in 0..5 {
+        all += hang_up("30", 8).await.0;
+    }
+    let rate = all as f64 / began.elapsed().as_secs_f64();
+    println!("{all} closed for 40 clients that hung up on long statements, {rate:.1} a second");
+    assert!(rate <= 8.0 / 2.0, "no more than the limit in two seconds");
+}
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn what_needs_a_session_of_its_own_says_so_and_migrations_take_the_direct_url() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start().await;
+    let pool = pool_at(&bouncer.url(), "");
+    let migrator = sqlx::migrate::Migrator::DEFAULT;
+    let error = pool.migrate(&migrator).await.expect_err("no session");
+    assert!(error.to_string().contains("set DIRECT_URL"), "{error}");
+    let heard = pool.listen(["orders"]).await.map(drop);
+    let error = heard.expect_err("no session").to_string();
+    assert!(error.contains("notifications"), "{error}");
+
+    // In a process of its own, whose environment it is.
+    let migrate = |direct: &str| {
+        let mut process =
+            std::process::Command::new(std::env::current_exe().expect("this program"));
+        process
+            .args(["--exact", "--ignored", "--nocapture", "migrates"])
+            .env("DATABASE_URL", bouncer.url())
+            .env("DIRECT_URL", direct);
+        let output = process.output().expect("run").stdout;
+        String::from_utf8_lossy(&output).into_owned()
+    };
+    let direct = migrate(&bouncer.server.url("postgres"));
+    assert!(direct.contains("migrated: Ok"), "{direct}");
+    let wrong = migrate("postgres://h/d?conection_limit=1");
+    assert!(
+        wrong.contains("DIRECT_URL has an unknown parameter"),
+        "{wrong}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "run by the test above"]
+async fn migrates() {
+    let pool = db::pool().expect("a URL");
+    let migrated = pool.migrate(&sqlx::migrate::Migrator::DEFAULT).await;
+    println!("migrated: {migrated:?}");
 }

@@ -124,7 +124,7 @@ async fn a_silent_idle_connection_is_replaced_quickly() {
 // Behind a pooler an unnamed statement may be another client's
 #[tokio::test]
 async fn every_statement_has_a_name_behind_pgbouncer() {
-    let count = "select count(*) from pg_prepared_statements";
+    let count = "select count(*) from pg_prepared_statements where statement = 'select $1::int'";
     for (parameters, named) in [
         ("connection_limit=1", 0),
         ("connection_limit=1&pgbouncer=true", 1),

@@ -67,9 +67,11 @@ pub(crate) fn session(
 }
 
 /// PgBouncer takes none of it, so there the role has to be told.
-pub(crate) fn reject_session(session: &mut Vec<(String, String)>) -> Result<(), ConfigError> {
-    session.retain(|(key, value)| (key.as_str(), value.as_str()) != ("search_path", "\"public\""));
-    let Some((key, _)) = session.first() else {
+pub(crate) fn reject_session(session: &[(String, String)]) -> Result<(), ConfigError> {
+    let mut told = session
+        .iter()
+        .filter(|(key, value)| (key.as_str(), value.as_str()) != ("search_path", "\"public\""));
+    let Some((key, _)) = told.next() else {
         return Ok(());
     };
     let key = if key == "search_path" {

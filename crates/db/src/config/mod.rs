@@ -19,8 +19,8 @@ use sqlx::postgres::PgConnectOptions;
 use crate::config::connection::{Tls, at, quote_identifier, reject_session, server, session, tls};
 use crate::config::environment::url_from_env;
 use crate::config::hooks::Hooks;
-use crate::config::parameters::THROUGH_PGBOUNCER;
 use crate::config::url::{Parameters, check_text};
+use crate::limits::Limits;
 
 pub use crate::config::parameters::{ConfigError, PARAMETERS};
 
@@ -64,7 +64,8 @@ pub struct Config {
     pub lock_timeout: Option<Duration>,
     /// Longest pause inside a transaction, enforced by the server. Default 10 s.
     pub idle_in_transaction_session_timeout: Option<Duration>,
-    /// Whether the connections go through a PgBouncer in transaction mode. Default false.
+    /// Whether the connections go through a PgBouncer in transaction mode. The pool finds that out by itself, so this is for
+    /// those who want it said. Default false.
     pub pgbouncer: bool,
     /// Where the server is and how the connection is secured.
     endpoint: PgConnectOptions,
@@ -210,10 +211,6 @@ impl Config {
                 &mut self.idle_in_transaction_session_timeout,
             ),
         ] {
-            if self.pgbouncer {
-                given.reject(key, THROUGH_PGBOUNCER)?;
-                *field = None;
-            }
             // PostgreSQL's own names keep PostgreSQL's own unit.
             given.duration(key, MILLISECOND, field)?;
         }
@@ -239,7 +236,7 @@ impl Config {
         }
         self.session.extend(given.session_options()?);
         if self.pgbouncer {
-            reject_session(&mut self.session)?;
+            self.check_for_pooler()?;
         }
         given.reject(
             "sslidentity",
@@ -253,19 +250,56 @@ impl Config {
         given.choice("single_use_connections", &["false"]).map(drop)
     }
 
-    /// What sqlx needs to connect.
-    pub(crate) fn options(&self) -> PgConnectOptions {
-        self.options_at(self.endpoint.clone())
+    /// What sqlx needs to connect, through a pooler or not.
+    pub(crate) fn options(&self, pooler: bool) -> PgConnectOptions {
+        self.options_at(self.endpoint.clone(), pooler)
     }
 
     /// The same at the endpoint that the environment names now, for when the password was changed.
-    pub(crate) fn options_now(&self) -> Option<PgConnectOptions> {
+    pub(crate) fn options_now(&self, pooler: bool) -> Option<PgConnectOptions> {
         let url = self.from_env.then(url_from_env)?.ok()?;
-        Some(self.options_at(Self::parse(&url).ok()?.endpoint))
+        Some(self.options_at(Self::parse(&url).ok()?.endpoint, pooler))
     }
 
-    fn options_at(&self, endpoint: PgConnectOptions) -> PgConnectOptions {
-        if self.pgbouncer {
+    /// What `DIRECT_URL` says: the server itself, for migrations, where `DATABASE_URL` is that of a pooler.
+    pub(crate) fn direct_url(&self) -> Option<String> {
+        let url = || std::env::var("DIRECT_URL").ok();
+        self.from_env
+            .then(url)?
+            .filter(|url| !url.trim().is_empty())
+    }
+
+    /// An error that names a setting of the session which a pooler cannot be told, if there is one.
+    pub(crate) fn check_for_pooler(&self) -> Result<(), ConfigError> {
+        reject_session(&self.session)
+    }
+
+    /// What each transaction is told behind a pooler: the timeouts that somebody has set. The others are those of the role.
+    pub(crate) fn in_transactions(&self) -> Limits {
+        let default = Self::new(self.endpoint.clone());
+        let set = |key: &str, limit: Option<Duration>, default: Option<Duration>| {
+            let given = self.given.iter().any(|(given, _)| given == key);
+            (given || limit != default).then(|| limit.unwrap_or(Duration::MAX))
+        };
+        let pause = "idle_in_transaction_session_timeout";
+        Limits {
+            statement: set(
+                "statement_timeout",
+                self.statement_timeout,
+                default.statement_timeout,
+            ),
+            lock: set("lock_timeout", self.lock_timeout, default.lock_timeout),
+            pause: set(
+                pause,
+                self.idle_in_transaction_session_timeout,
+                default.idle_in_transaction_session_timeout,
+            ),
+            ..Limits::default()
+        }
+    }
+
+    fn options_at(&self, endpoint: PgConnectOptions, pooler: bool) -> PgConnectOptions {
+        if pooler {
             return endpoint.extra_float_digits(None);
         }
         let timeouts = [

@@ -16,8 +16,8 @@ impl Config {
     /// `connect_timeout`, and within half a second when it runs again. A connection where it fails is closed, as if it could
     /// not be opened. The connections of [`sqlx_pool`](crate::Pool::sqlx_pool) and migrations have it too.
     ///
-    /// Only with sessions of one's own: PgBouncer in transaction mode gives what it sets to others, so with `pgbouncer=true`
-    /// it is not run, and the log says so.
+    /// Only with sessions of one's own: PgBouncer in transaction mode gives what it sets to others, so behind one it is not
+    /// run, and the log says so.
     ///
     /// ```no_run
     /// # use sqlx::Executor;
@@ -34,11 +34,7 @@ impl Config {
         F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<(), sqlx::Error>>,
         F: Send + Sync + 'static,
     {
-        if self.pgbouncer {
-            tracing::warn!("after_connect does not run with pgbouncer=true: sessions are shared");
-        } else {
-            self.hooks.after_connect = Some(Arc::new(hook));
-        }
+        self.hooks.after_connect = Some(Arc::new(hook));
         self
     }
 

@@ -25,7 +25,7 @@ table! {
     "lock_timeout", "2000", "milliseconds a statement waits for a lock, enforced by the server";
     "idle_in_transaction_session_timeout", "10000", "milliseconds a transaction may pause, enforced by the server";
     "statement_cache_size", "100", "prepared statements kept for each connection";
-    "pgbouncer", "false", "`true` behind PgBouncer (1.21 or later) in transaction mode";
+    "pgbouncer", "false", "found without it; `true` says that PgBouncer (1.21 or later) is between";
     "schema", "the role's search_path", "schema that unqualified names refer to";
     "application_name", "the program's name", "name shown in pg_stat_activity, with the instance and its limit: `shop #4f2a9c1b 10`";
     "sslmode", "prefer", "disable, allow, prefer, require, verify-ca or verify-full";

@@ -84,7 +84,7 @@ impl Config {
             "leak_threshold" => time(self.leak_threshold),
             "slow_statement_threshold" => time(self.slow_statement_threshold),
             "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout"
-                if self.pgbouncer =>
+                if self.pgbouncer && !self.given.iter().any(|(given, _)| given == key) =>
             {
                 "as set for the role".to_owned()
             }

@@ -20,7 +20,7 @@ fn healthy() -> Answers {
         tls: true,
         port: Some(5432),
         idle_session_timeout: 0,
-        named_by_us: true,
+        pooled: false,
         rights: None,
     }
 }
@@ -83,16 +83,12 @@ fn each_fault_has_its_warning_and_the_defaults_have_none() {
     assert!(
         warnings("", |answers| answers.idle_session_timeout = 60).contains("ends idle sessions")
     );
-    assert!(
-        warnings("", |answers| answers.statement_timeout = "0".to_owned())
-            .contains("pgbouncer=true")
-    );
-    assert!(warnings("", |answers| answers.named_by_us = false).contains("pgbouncer=true"));
-    let behind = |named_by_us| {
-        warnings("pgbouncer=true", |answers| {
-            answers.named_by_us = named_by_us
+    let behind = |timeout: &str| {
+        warnings("", |answers| {
+            answers.pooled = true;
+            answers.statement_timeout = timeout.to_owned();
         })
     };
-    assert_eq!(behind(false), "");
-    assert!(behind(true).contains("prepared statements apart"));
+    assert!(behind("0").contains("alter role \"u\" set statement_timeout"));
+    assert_eq!(behind("5s"), "");
 }

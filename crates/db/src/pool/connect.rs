@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{PgConnection, Row};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -19,6 +18,7 @@ use crate::fleet::Role;
 use crate::metrics::Outcome;
 use crate::pool::closing::close_idle;
 use crate::pool::handshake::{establish, role};
+use crate::pool::pooler;
 use crate::pool::state::{Failures, Opened, Shared};
 use crate::spans;
 
@@ -33,20 +33,24 @@ const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Opens the control connection, within `connect_timeout`.
 pub(crate) async fn open_control(pool: &Shared) -> Result<PgConnection, Error> {
-    let role = match pool.config.follows() {
+    let role = match pool.follows() {
         true => Role::Speaker(pool.claim.load(Relaxed)),
         false => Role::Beside,
     };
     within_timeout(pool, establish(pool, role, |options| options)).await
 }
 
-/// Opens a connection that does not belong to the pool, with other options and with the service's hook.
-pub(crate) async fn open_for_work(
-    pool: &Shared,
-    change: impl Fn(PgConnectOptions) -> PgConnectOptions,
-) -> Result<PgConnection, Error> {
+/// Opens a connection that does not belong to the pool, with the service's hook.
+pub(crate) async fn open_for_work(pool: &Shared) -> Result<PgConnection, Error> {
     let opened = async {
-        let mut connection = establish(pool, Role::Beside, change).await?;
+        let mut connection = establish(pool, Role::Beside, |options| options).await?;
+        if !pool.is_pooled() {
+            let own = backend(pool, &mut connection).await;
+            let own = own.map_err(|source| ConnectError::new(&pool.config, source))?;
+            if own.is_none() {
+                pooler::found(pool)?;
+            }
+        }
         run_hook(pool, &mut connection).await?;
         Ok(connection)
     };
@@ -68,7 +72,8 @@ pub(crate) async fn run_hook(
     pool: &Shared,
     connection: &mut PgConnection,
 ) -> Result<(), ConnectError> {
-    let Some(hook) = &pool.config.hooks.after_connect else {
+    let hook = pool.config.hooks.after_connect.as_ref();
+    let Some(hook) = hook.filter(|_| !pool.is_pooled()) else {
         return Ok(());
     };
     let hooked = hook(connection).await;
@@ -108,10 +113,14 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
     let generation = pool.state().generation;
     let failed = |source| ConnectError::new(config, source);
     let mut inner = establish(pool, role(pool), |options| options).await?;
-    let backend = match config.pgbouncer {
-        true => None,
-        false => Some(backend(&mut inner).await.map_err(failed)?),
-    };
+    let mut own = None;
+    if !pool.is_pooled() {
+        own = backend(pool, &mut inner).await.map_err(failed)?;
+    }
+    if own.is_none() {
+        pooler::found(pool)?;
+        pooler::keeps_statements_apart(pool, &mut inner, is_direct(pool)).await?;
+    }
     run_hook(pool, &mut inner).await?;
     let now = Instant::now();
     let took = now - started;
@@ -120,7 +129,7 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
     pool.metrics.create_time.record(took);
     Ok(Opened {
         inner,
-        backend,
+        backend: own,
         generation,
         expires: config
             .max_connection_lifetime
@@ -130,13 +139,30 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
     })
 }
 
-/// What tells this session from all others of the server, also from a later one with the same process id.
-pub(crate) async fn backend(connection: &mut PgConnection) -> Result<Arc<str>, sqlx::Error> {
+/// Whether a connection that is told which instance it belongs to still knows it afterwards.
+async fn is_direct(pool: &Shared) -> bool {
+    let told = [("pool.instance", pool.instance.id())];
+    let opened = establish(pool, Role::Beside, |options| options.options(told)).await;
+    match opened {
+        Ok(mut connection) => matches!(backend(pool, &mut connection).await, Ok(Some(_))),
+        Err(_) => false,
+    }
+}
+
+/// What tells this session from all others of the server, also from a later one with the same process id. `None` if it is
+/// not the one that was opened, but one of a pooler's.
+pub(crate) async fn backend(
+    pool: &Shared,
+    connection: &mut PgConnection,
+) -> Result<Option<Arc<str>>, sqlx::Error> {
     // Text protocol: a prepared statement would stay on the server for a query that never comes again.
-    const SQL: &str = "select format('pid = %s and backend_start = %L', pid, backend_start) \
+    const SQL: &str = "select format('pid = %s and backend_start = %L', pid, backend_start), \
+                              current_setting('pool.instance', true) \
                        from pg_stat_activity where pid = pg_backend_pid()";
     let row = sqlx::raw_sql(SQL).fetch_one(connection).await?;
-    Ok(row.try_get_unchecked::<String, _>(0)?.into())
+    let backend: String = row.try_get_unchecked(0)?;
+    let told: Option<String> = row.try_get_unchecked(1)?;
+    Ok((told.as_deref() == Some(pool.instance.id())).then(|| backend.into()))
 }
 
 /// Counts a connection that is being opened, also when its task is dropped.

@@ -184,7 +184,7 @@ impl Connection {
 
     /// Enters a transaction, before BEGIN is sent.
     pub(crate) fn enter_transaction(&mut self, read_only: bool, limits: &Limits) {
-        let setting = self.pool().config.idle_in_transaction_session_timeout;
+        let setting = self.pool().longest_pause();
         self.transaction = Some(InTransaction::new(read_only, limits, setting));
         self.condition = self.condition.max(Condition::InTransaction);
     }

@@ -82,7 +82,7 @@ async fn ask(connection: &mut PgConnection, sql: &str) -> Result<Vec<PgRow>, Err
 
 /// Closes the connection if nobody has used it for a while, or at once. One that speaks for its instance stays.
 pub(crate) async fn close(pool: &Shared, at_once: bool) {
-    if pool.config.follows() && !at_once {
+    if pool.follows() && !at_once {
         return;
     }
     let Ok(mut kept) = pool.control.try_lock() else {

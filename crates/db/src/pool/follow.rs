@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use crate::error::Error;
 use crate::fleet::Fleet;
 use crate::pool::closing::close_excess;
-use crate::pool::control_connection;
 use crate::pool::state::Shared;
+use crate::pool::{control_connection, pooler};
 use crate::share::Share;
 
 /// A look always ends.
@@ -27,7 +27,8 @@ pub(crate) async fn follow(pool: Weak<Shared>) {
     loop {
         let Some(pool) = pool.upgrade() else { return };
         look(&pool, &mut share, started).await;
-        if pool.permits.semaphore.is_closed() {
+        if pool.permits.semaphore.is_closed() || pool.is_pooled() {
+            pooler::set_limit(&pool);
             control_connection::close(&pool, true).await;
             return;
         }

@@ -8,6 +8,7 @@ use sqlx::{ConnectOptions, PgConnection};
 use crate::config::hooks::Credentials;
 use crate::connect_error::ConnectError;
 use crate::fleet::Role;
+use crate::pool::pooler;
 use crate::pool::state::Shared;
 
 /// How often one connection is tried with credentials that were never tried before.
@@ -21,15 +22,18 @@ pub(crate) fn options(pool: &Shared) -> Arc<PgConnectOptions> {
 
 /// The same with the name that says whose the session is, which a pooler in between would have to change with each client.
 fn named(pool: &Shared, options: PgConnectOptions, role: Role) -> PgConnectOptions {
-    match pool.config.pgbouncer {
+    match pool.is_pooled() {
         true => options,
-        false => options.application_name(&pool.instance.session(role)),
+        // A pooler does not pass the second one on, by which it is found.
+        false => options
+            .application_name(&pool.instance.session(role))
+            .options([("pool.instance", pool.instance.id())]),
     }
 }
 
 /// What a connection of the pool is to its instance.
 pub(crate) fn role(pool: &Shared) -> Role {
-    match pool.config.follows() {
+    match pool.follows() {
         true => Role::Following,
         false => Role::Fixed(pool.permits.whole_limit()),
     }
@@ -49,6 +53,7 @@ pub(crate) async fn establish(
     let mut credentials = ask(pool, 0).await?;
     let mut refused = 0;
     loop {
+        let pooled = pool.is_pooled();
         let options = (*options(pool)).clone();
         // Not those that another connection has got meanwhile, which may be older.
         let options = match &credentials {
@@ -58,6 +63,11 @@ pub(crate) async fn establish(
         let opened = change(named(pool, options, role)).connect().await;
         let error = match opened.map_err(|source| ConnectError::new(&pool.config, source)) {
             Err(error) if error.is_authentication() => error,
+            // What it was told is more than it takes: the next attempt says less.
+            Err(error) if error.is_pooler() && !pooled => {
+                pooler::found(pool)?;
+                continue;
+            }
             opened => return opened,
         };
         refused += 1;
@@ -95,7 +105,7 @@ pub(crate) async fn refresh(pool: Arc<Shared>) {
 
 /// Reads the connection settings again, because the server did not accept the password. Says whether it could.
 fn read_again(pool: &Shared) -> bool {
-    let options = pool.config.options_now();
+    let options = pool.config.options_now(pool.is_pooled());
     options.map(|options| keep(pool, options)).is_some()
 }
 

@@ -23,8 +23,8 @@ pub(crate) fn start(pool: &Arc<Shared>) {
 }
 
 async fn work(pool: Weak<Shared>) {
-    if let Some(pool) = pool.upgrade() {
-        follow_fleet(&pool);
+    if pool.upgrade().is_some_and(|pool| pool.follows()) {
+        tokio::spawn(follow(pool.clone()));
     }
     let (mut told, mut asked) = (Told::default(), Instant::now());
     loop {
@@ -46,18 +46,6 @@ async fn work(pool: Weak<Shared>) {
             }
         }
         tokio::time::sleep(PERIOD).await;
-    }
-}
-
-fn follow_fleet(pool: &Arc<Shared>) {
-    let config = &pool.config;
-    if config.follows() {
-        tokio::spawn(follow(Arc::downgrade(pool)));
-    } else if config.connection_limit_auto {
-        let limit = config.connection_limit;
-        tracing::warn!(
-            "behind a pooler connection_limit=auto cannot see what the server has: the limit is {limit}, its default"
-        );
     }
 }
 

@@ -2,7 +2,7 @@
 //! files below it:
 //!
 //! `close` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` · `connection` · `in_transaction`, `recycle` ·
-//! `control_connection` · `connect` · `handshake` · `closing` · `report` · `state` · `permits`, `holder` · `delay`
+//! `control_connection` · `connect` · `handshake` · `pooler` · `closing` · `report` · `state` · `permits`, `holder` · `delay`
 
 mod acquire;
 mod close;
@@ -20,6 +20,7 @@ mod janitor;
 mod lease;
 pub(crate) mod part;
 mod permits;
+mod pooler;
 mod queue;
 mod recycle;
 mod report;
@@ -141,11 +142,8 @@ impl Pool {
     }
 
     /// A connection beside the pool, for work that is not a request's.
-    pub(crate) async fn open_beside(
-        &self,
-        change: impl Fn(PgConnectOptions) -> PgConnectOptions,
-    ) -> Result<PgConnection, Error> {
-        connect::open_for_work(&self.0, change).await
+    pub(crate) async fn open_beside(&self) -> Result<PgConnection, Error> {
+        connect::open_for_work(&self.0).await
     }
 
     /// The same pool with other limits, for what may take longer than a request, or must not: statements, leases and

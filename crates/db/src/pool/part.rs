@@ -38,7 +38,7 @@ fn check(pool: &Shared, connections: u32) -> Result<(), Error> {
 
 /// Waits until a limit that follows the fleet, and begins with one, is large enough, for as long as a caller would wait.
 async fn grown(pool: &Arc<Shared>, connections: u32) {
-    if !pool.config.follows() || connections >= pool.config.connection_limit_max {
+    if !pool.follows() || connections >= pool.config.connection_limit_max {
         return;
     }
     janitor::start(pool);

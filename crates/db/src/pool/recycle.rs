@@ -13,6 +13,9 @@ use crate::pool::{connect, control_connection};
 
 /// How long a connection may take to become clean. It keeps its permit meanwhile, so this is short.
 const DEADLINE: Duration = Duration::from_millis(600);
+/// The same behind a pooler, where no statement can be cancelled. A connection that is closed in the midst of one costs the
+/// server a session too, which works on while the pooler opens another.
+const DEADLINE_OF_POOLER: Duration = Duration::from_secs(2);
 /// How long a statement that nobody waits for may run on: most are nearly done, and cancelling has its price.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -37,6 +40,10 @@ pub(crate) async fn recycle(
     undo: Undo,
     overdue: bool,
 ) -> bool {
+    let deadline = match connection.backend {
+        Some(_) => DEADLINE,
+        None => DEADLINE_OF_POOLER,
+    };
     let work = async {
         settle(pool, connection, overdue).await?;
         let inner = &mut connection.inner;
@@ -50,13 +57,13 @@ pub(crate) async fn recycle(
             Undo::Session => reset(pool, inner).await?,
             Undo::Anything => {
                 reset(pool, inner).await?;
-                return is_sound(connection).await;
+                return is_sound(pool, connection).await;
             }
         }
         // Otherwise sqlx would take the next BEGIN for a savepoint.
         Ok::<_, sqlx::Error>(PgTransactionManager::get_transaction_depth(inner) == 0)
     };
-    matches!(timeout(DEADLINE, work).await, Ok(Ok(true)))
+    matches!(timeout(deadline, work).await, Ok(Ok(true)))
 }
 
 /// Waits until the server is ready for the next statement.
@@ -84,13 +91,14 @@ async fn read_answers(connection: &mut PgConnection) -> Result<(), sqlx::Error> 
 }
 
 /// Whether what was lent is the connection that it was: the same session, ready, and no answer but its own on the wire.
-async fn is_sound(connection: &mut Opened) -> Result<bool, sqlx::Error> {
+async fn is_sound(pool: &Shared, connection: &mut Opened) -> Result<bool, sqlx::Error> {
     // Behind a pooler nothing tells one session from another.
     let Some(backend) = &connection.backend else {
         return Ok(false);
     };
-    let now = connect::backend(&mut connection.inner).await?;
-    Ok(now == *backend && PgTransactionManager::get_transaction_depth(&connection.inner) == 0)
+    let now = connect::backend(pool, &mut connection.inner).await?;
+    Ok(now.as_ref() == Some(backend)
+        && PgTransactionManager::get_transaction_depth(&connection.inner) == 0)
 }
 
 /// Rolls back until sqlx is only so deep in transactions, so that what it knows agrees with the server.

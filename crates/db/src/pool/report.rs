@@ -45,7 +45,7 @@ impl Shared {
     fn room(&self) -> (&'static str, Option<u32>) {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         let room = server.as_ref().map(|server| server.room);
-        if !self.config.follows() {
+        if !self.follows() {
             return ("connection_limit", room);
         }
         // A share that could be larger is already, or will be in a moment.

@@ -14,6 +14,7 @@ use tokio::task;
 use crate::config::Config;
 use crate::connect_error::ConnectError;
 use crate::fleet::Instance;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::pool::holder::{Caller, Holder, Origin};
 use crate::pool::permits::{Pace, Permits};
@@ -44,6 +45,10 @@ pub(crate) struct Shared {
     pub(crate) options: Mutex<Arc<PgConnectOptions>>,
     /// What the server allows, as it was last asked.
     pub(crate) server: Mutex<Option<ServerLimits>>,
+    /// Set once a pooler was found between the pool and the server: what each transaction is told then.
+    pub(crate) pooler: OnceLock<Limits>,
+    /// Set once that was seen to keep the prepared statements of its clients apart.
+    pub(crate) statements_apart: OnceLock<()>,
     /// Who this pool is among those of its role.
     pub(crate) instance: Instance,
     /// What it has told the others that it may have open, if its limit follows them.
@@ -52,7 +57,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: Config) -> Self {
+        let pooler = OnceLock::new();
+        if config.pgbouncer {
+            let _ = pooler.set(config.in_transactions());
+        }
         Self {
+            pooler,
+            statements_apart: OnceLock::new(),
             permits: Permits::new(&config),
             state: Mutex::default(),
             available: Notify::new(),
@@ -60,7 +71,7 @@ impl Shared {
             control: tokio::sync::Mutex::default(),
             metrics: Metrics::new(config.pool_name(), config.database()),
             janitor: OnceLock::new(),
-            options: Mutex::new(Arc::new(config.options())),
+            options: Mutex::new(Arc::new(config.options(config.pgbouncer))),
             server: Mutex::default(),
             instance: Instance::new(&config.application_name()),
             claim: AtomicU32::new(1),
@@ -73,6 +84,24 @@ impl Shared {
         #[cfg(test)]
         LOCKS.set(LOCKS.get() + 1);
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a pooler is between the pool and the server.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.pooler.get().is_some()
+    }
+
+    /// How long the server lets a transaction pause, as far as this pool has told it.
+    pub(crate) fn longest_pause(&self) -> Option<Duration> {
+        match self.pooler.get() {
+            Some(behind) => behind.pause,
+            None => self.config.idle_in_transaction_session_timeout,
+        }
+    }
+
+    /// Whether the limit follows the fleet.
+    pub(crate) fn follows(&self) -> bool {
+        self.config.follows() && !self.is_pooled()
     }
 
     /// How long it is likely to take until so many permits come back, if that is known.

@@ -92,7 +92,7 @@ impl Statement {
         #[cfg(test)]
         crate::statement::way::sent();
         Self {
-            persistent: self.persistent || pool.config.pgbouncer,
+            persistent: self.persistent || pool.is_pooled(),
             ..self.clone()
         }
     }

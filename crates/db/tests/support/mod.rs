@@ -1,6 +1,7 @@
 //! What the tests share: a pool of ours and a plain one on the same fresh database, and a proxy between.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod bouncer;
 pub(crate) mod gatekeeper;
 pub(crate) mod instances;
 pub(crate) mod proxy;

@@ -118,7 +118,7 @@ fn the_doctor_goes_through_the_checklist() {
     for part in [
         ": PostgreSQL ",
         "  change       limit: connection_limit is 10 because nobody set it",
-        "  ok           max_connections: 10 here and ",
+        "  ok           max_connections: ",
         "  change       role: postgres is a superuser",
         "  change       environment: this is development",
         "  not checked  exhaustion: run `cargo xtask load --exhaust`",
