@@ -119,7 +119,14 @@ fn summary(config: &Config, limit: i32, open: i32, answers: &Answers) -> String 
             fleet.usable()
         );
     }
-    let share = if config.follows() { ", its share," } else { "" };
+    let (limit, share) = match config.follows() {
+        // Not what it has in its first seconds.
+        true => (
+            fleet.share(config.connection_limit_max) as i32,
+            ", its share,",
+        ),
+        false => (limit, ""),
+    };
     let instances = match fleet.instances.max(1) {
         1 => "this instance is alone".to_owned(),
         more => format!("this is one of {more} instances"),

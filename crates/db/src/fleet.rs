@@ -193,6 +193,13 @@ impl Fleet {
         }
     }
 
+    /// The limit that this instance has when all have their share, of `most` at most.
+    pub(crate) fn share(&self, most: u32) -> u32 {
+        let view = self.view();
+        let part = u32::try_from(view.part() - view.beside).unwrap_or(0);
+        part.clamp(1, most)
+    }
+
     /// What the instances may have open together, with this one's limit.
     pub(crate) fn by_instances(&self, limit: i32) -> i32 {
         self.taken + self.fixed + limit.max(self.open) + self.beside

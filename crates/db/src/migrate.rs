@@ -59,17 +59,7 @@ impl Pool {
     /// [`Error::Migrate`] when a migration fails or does not match the database, [`Error::Connect`] when there is no
     /// connection.
     pub async fn migrate(&self, migrator: &Migrator) -> Result<(), Error> {
-        let direct = self.direct()?;
-        let target = direct.as_ref().unwrap_or(self);
-        let mut connection = target.open_beside().await?;
-        if target.0.is_pooled() {
-            // The lock would stay with a session of the pooler's and keep everybody else out for ever.
-            return Err(failed(
-                "migrations need a session of their own, which a pooler such as PgBouncer does not give: set DIRECT_URL to \
-                 a URL of the server itself, or migrate with one as DATABASE_URL and start the services with MIGRATE=false"
-                    .to_owned(),
-            ));
-        }
+        let mut connection = self.open_session().await?;
         connection.execute("set statement_timeout = 0").await?;
         let result = match look(&mut connection, migrator).await {
             Ok(Schema::Older { .. }) => locked(&mut connection, migrator).await,
@@ -81,15 +71,29 @@ impl Pool {
         result
     }
 
-    /// A pool of the server itself, where `DIRECT_URL` names it and the environment's `DATABASE_URL` is used.
-    fn direct(&self) -> Result<Option<Self>, Error> {
-        let Some(url) = self.config().direct_url() else {
-            return Ok(None);
-        };
-        let mut config = Config::parse(&url)
-            .map_err(|error| failed(error.to_string().replace("DATABASE_URL", "DIRECT_URL")))?;
-        config.hooks = self.config().hooks.clone();
-        Ok(Some(Self::new(config)))
+    /// A session of its own, by `DIRECT_URL` where the pool's URL leads to a pooler.
+    async fn open_session(&self) -> Result<PgConnection, Error> {
+        let connection = self.open_beside().await?;
+        if !self.0.is_pooled() {
+            return Ok(connection);
+        }
+        if let Some(url) = self.config().direct_url() {
+            let config = Config::parse(&url);
+            let named = |text: String| text.replace("DATABASE_URL", "DIRECT_URL");
+            let mut config = config.map_err(|error| failed(named(error.to_string())))?;
+            config.hooks = self.config().hooks.clone();
+            let direct = Self::new(config);
+            let connection = direct.open_beside().await?;
+            if !direct.0.is_pooled() {
+                return Ok(connection);
+            }
+        }
+        // The lock would stay with a session of the pooler's and keep everybody else out for ever.
+        Err(failed(
+            "migrations need a session of their own, which a pooler such as PgBouncer does not give: set DIRECT_URL to a URL \
+             of the server itself, or migrate with one as DATABASE_URL and start the services with MIGRATE=false"
+                .to_owned(),
+        ))
     }
 
     /// How the migrations of the database compare with those of this migrator: one query on the pool, also through

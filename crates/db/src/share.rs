@@ -37,7 +37,7 @@ pub(crate) struct View {
 
 impl View {
     /// The part of this instance, all parts as equal as whole connections can be.
-    fn part(&self) -> i64 {
+    pub(crate) fn part(&self) -> i64 {
         let (all, members) = (self.budget.max(0), i64::from(self.members.max(1)));
         all / members + i64::from(i64::from(self.rank) < all % members)
     }

@@ -165,6 +165,29 @@ async fn an_instance_that_cannot_see_the_others_opens_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_part_for_sqlxs_own_pool_waits_until_there_is_a_share() {
+    let server = server();
+    let pool = pool_at(&server.url("postgres"), "connection_limit=auto");
+    let report = pool.examine().await.expect("a report");
+    assert!(
+        report
+            .summary
+            .contains("takes up to 50, its share, of the 77"),
+        "{}",
+        report.summary
+    );
+    let theirs = pool.sqlx_pool(3).await.expect("a part");
+    theirs.execute("select 1").await.expect("an answer");
+    until("the rest is its own", async || pool.stats().limit == 47).await;
+    pool.close(Duration::from_secs(1)).await;
+    until("all sessions have ended", async || {
+        let sql = "select count(*) from pg_stat_activity where application_name ~ ' #'";
+        server.sql("postgres", sql).expect("a count") == "0"
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn behind_a_pooler_the_limit_is_the_default() {
     let url = local_postgres::database();
     let pool = pool_at(&url, "connection_limit=auto&pgbouncer=true");
@@ -235,7 +258,16 @@ impl Fleet {
             self.watch.last() == all
         })
         .await;
+        let done = || self.live.iter().map(|one| one.said().done).sum::<u64>();
+        let (before, begun) = (done(), Instant::now());
         tokio::time::sleep(Duration::from_secs(1)).await;
+        let rate = (done() - before) as f64 / begun.elapsed().as_secs_f64();
+        // Little's law: each connection does one statement in 40 ms. One is the watch's, and one of each instance looks.
+        let connections = all - 1 - self.live.len() as u32;
+        println!(
+            "{what}: {rate:.0} requests a second, of {} that {connections} connections can do",
+            connections * 25
+        );
         let (most, over) = self.watch.most(since, BUDGET);
         println!(
             "{what}: settled after {settled:.1?}, at most {most} sessions, over {BUDGET} for {over:.2?} at most"

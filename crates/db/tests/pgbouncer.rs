@@ -400,7 +400,7 @@ async fn what_needs_a_session_of_its_own_says_so_and_migrations_take_the_direct_
 #[tokio::test]
 #[ignore = "run by the test above"]
 async fn migrates() {
-    let pool = db::pool().expect("a URL");
+    let Ok(pool) = db::pool() else { return };
     let migrated = pool.migrate(&sqlx::migrate::Migrator::DEFAULT).await;
     println!("migrated: {migrated:?}");
 }

@@ -26,7 +26,9 @@ pub(crate) async fn follow(pool: Weak<Shared>) {
     let mut share = Share::new(most);
     loop {
         let Some(pool) = pool.upgrade() else { return };
-        look(&pool, &mut share, started).await;
+        if !pool.permits.semaphore.is_closed() {
+            look(&pool, &mut share, started).await;
+        }
         if pool.permits.semaphore.is_closed() || pool.is_pooled() {
             pooler::set_limit(&pool);
             control_connection::close(&pool, true).await;

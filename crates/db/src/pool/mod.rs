@@ -208,6 +208,7 @@ impl Pool {
 
     /// Changes `connection_limit` while the pool runs; 0 counts as 1. What is in use stays; connections over a smaller
     /// limit close when they come back. What [`sqlx_pool`](Self::sqlx_pool) has taken of the limit stays taken.
+    /// With `connection_limit=auto` the next look at the other instances changes it again.
     ///
     /// ```
     /// # fn example(pool: &db::Pool) {
