@@ -49,6 +49,8 @@ pub(crate) struct Share {
     most: u32,
     limit: u32,
     claim: u32,
+    /// The claim was raised by the last look, and nothing of it has been taken yet.
+    claimed: bool,
     /// The smallest of the larger shares that were seen, and since when there is a larger one.
     larger: Option<(u32, Duration)>,
     /// When the last look began that was answered.
@@ -63,6 +65,7 @@ impl Share {
             most,
             limit: 1,
             claim: 1,
+            claimed: false,
             larger: None,
             seen: None,
             members: 1,
@@ -86,15 +89,16 @@ impl Share {
 
     /// How long to wait before the next look.
     pub(crate) fn pause(&self) -> Duration {
-        match self.claim > self.limit {
+        match self.claimed {
             true => VERIFY,
             false => self.period(),
         }
     }
 
-    /// When the instance counts as gone if nothing is seen until then.
-    pub(crate) fn gone_at(&self) -> Option<Duration> {
-        self.seen.map(|seen| seen + self.period() * LOOKS)
+    /// How long it is from now on until the instance counts as gone, if nothing is seen meanwhile. Without end if it does.
+    pub(crate) fn time_left(&self, now: Duration) -> Duration {
+        let left = |seen: Duration| (seen + self.period() * LOOKS).saturating_sub(now);
+        self.seen.map_or(Duration::MAX, left)
     }
 
     fn period(&self) -> Duration {
@@ -112,13 +116,15 @@ impl Share {
         self.members = view.members.max(1);
         let own = |connections: i64| u32::try_from(connections - view.beside).unwrap_or(0);
         let part = own(view.part()).clamp(1, self.most);
+        let claimed = std::mem::take(&mut self.claim);
+        self.claimed = false;
         if part <= self.limit {
             // At once.
             (self.limit, self.claim, self.larger) = (part, part, None);
             return;
         }
         let possible = own(view.budget - view.taken).min(part);
-        self.limit = self.limit.max(possible.min(self.claim));
+        self.limit = self.limit.max(possible.min(claimed));
         let (least, since) = match self.larger.take() {
             Some((least, since)) if least > self.limit => (least.min(part), since),
             _ => (part, began),
@@ -127,15 +133,16 @@ impl Share {
             true => least,
             // Enough to begin with, and yet not what others need who join at the same time.
             false if joins => possible / 4,
-            false => self.claim.min(part),
+            false => claimed.min(part),
         }
         .max(self.limit);
+        self.claimed = self.claim > claimed.max(self.limit);
         self.larger = Some((least, since));
     }
 
     /// Nothing was seen until now.
     pub(crate) fn saw_nothing(&mut self, now: Duration) {
-        if self.gone_at().is_none_or(|gone| now >= gone) {
+        if self.seen.is_none() || self.time_left(now).is_zero() {
             (self.seen, self.larger, self.claim) = (None, None, 1);
         }
     }
@@ -210,6 +217,7 @@ mod tests {
         let left = after(&mut share, &late, &[0, 100, 3100, 3200, 3300]);
         assert_eq!(left, 6, "37 are its part, and the other one has not shrunk");
         assert_eq!(share.claim(), 37, "which it says");
+        assert_eq!(share.pause(), SHORTEST, "and does not ask for more often");
         let crowded = View {
             members: 90,
             rank: 80,
@@ -226,7 +234,7 @@ mod tests {
         let _ = after(&mut share, &alone(77), &[0, 100, 3100, 3200]);
         share.saw_nothing(at(6100));
         assert_eq!(share.may_open(), 50, "a restart takes less");
-        assert_eq!(share.gone_at(), Some(at(6200)));
+        assert_eq!(share.time_left(at(6100)), at(100));
         share.saw_nothing(at(6200));
         let states = |share: &Share| (share.limit(), share.may_open(), share.claim());
         assert_eq!(states(&share), (50, 1, 1), "what is open stays");

@@ -37,7 +37,7 @@ pub(crate) async fn follow(pool: Weak<Shared>) {
         drop(pool);
         // No two instances ask in step.
         let pause = share.pause().mul_f64(0.8 + 0.4 * fastrand::f64());
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.min(share.time_left(started.elapsed()))).await;
     }
 }
 
@@ -45,8 +45,7 @@ pub(crate) async fn follow(pool: Weak<Shared>) {
 async fn look(pool: &Shared, share: &mut Share, started: Instant) {
     let began = started.elapsed();
     // Whoever is counted as gone has to know that in time.
-    let patience = share.gone_at().map(|gone| gone.saturating_sub(began));
-    let patience = patience.unwrap_or(LONGEST_LOOK).min(LONGEST_LOOK);
+    let patience = share.time_left(began).min(LONGEST_LOOK);
     // What has not been given back yet is claimed too, and what parts keep.
     let has = pool.permits.in_parts() + pool.state().total();
     let asked = control_connection::ask_fleet(pool, share.claim().max(has));

@@ -8,6 +8,8 @@ use crate::share::{Share, View};
 
 /// How long the database takes at most to hear, and to be heard.
 const DELAY: u64 = 20;
+/// A look always ends.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// How long a connection that is over the limit may still be in use.
 const IN_USE: u64 = 200;
 
@@ -179,10 +181,9 @@ impl Simulation {
         let began = self.now;
         let member = &self.members[index];
         let claim = member.share.claim().max(member.open);
-        let gone = member.share.gone_at();
-        let patience = gone.map_or(5000, |gone| (gone.as_millis() as u64).saturating_sub(began));
+        let left = member.share.time_left(Duration::from_millis(began));
+        let patience = left.min(LONGEST_LOOK).as_millis() as u64;
         let there = self.random.u64(0..=member.delay);
-        let patience = patience.min(5000);
         if self.now < member.cut_off_until || there >= patience {
             return self.soon(patience, index, Event::Answer { began, view: None });
         }
@@ -234,7 +235,7 @@ impl Simulation {
         let jitter = 0.8 + 0.4 * self.random.f64();
         let cut_off = self.now < self.members[index].cut_off_until;
         let member = &mut self.members[index];
-        let gone = member.share.gone_at().is_some_and(|gone| now >= gone);
+        let gone = member.share.time_left(now).is_zero();
         match view {
             // Who has waited for too long has given up.
             Some(view) if !gone && !cut_off => {
@@ -242,7 +243,8 @@ impl Simulation {
             }
             _ => member.share.saw_nothing(now),
         }
-        let pause = member.share.pause().mul_f64(jitter).as_millis() as u64;
+        let pause = member.share.pause().mul_f64(jitter);
+        let pause = pause.min(member.share.time_left(now)).as_millis() as u64;
         if !cut_off {
             // Opened at once; given back when the statement is over.
             member.open = member.open.max(member.share.may_open());
