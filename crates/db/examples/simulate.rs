@@ -1,7 +1,7 @@
 //! A fleet of a thousand instances on virtual time, each with the pool's own code for its share: how far over the budget
 //! they are together, for how long, and how long it takes until the shares are equal.
 //!
-//! `cargo run --release -p db --example simulate` prints a table; with the name of a file it draws a plot there.
+//! `cargo run -p db --example simulate` prints a table; with the name of a file it draws a plot there.
 
 #[path = "../src/share.rs"]
 mod share;
@@ -93,7 +93,7 @@ fn main() -> std::io::Result<()> {
     let mut fleet = Simulation::new(7, INSTANCES, 50, BUDGET);
     let (mut points, mut marks) = (Vec::new(), Vec::new());
     println!(
-        "budget {BUDGET}\n\n| what happens | instances | connections each | most together | over the budget for | settled after |"
+        "budget {BUDGET}\n\n| what happens | instances | connections each | most together | over the budget for | settled after the last of it |"
     );
     println!("|---|---|---|---|---|---|");
     for Phase {
