@@ -70,6 +70,9 @@ fn main() {
 fn sqlx() -> PathBuf {
     let mut metadata = Command::new(env::var_os("CARGO").expect("cargo sets it"));
     metadata.args(["metadata", "--format-version", "1", "--offline"]);
+    // Those of other platforms have not been downloaded where nobody needed them.
+    let platform = env::var_os("TARGET").expect("cargo sets it");
+    metadata.arg("--filter-platform").arg(platform);
     let output = metadata.output().expect("cargo runs");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let end = text
