@@ -206,10 +206,7 @@ fn limit_is_set(config: &Config) -> Check {
     let set = settings
         .iter()
         .any(|one| one.key == "connection_limit" && one.from != "default");
-    let limit = match config.connection_limit_auto {
-        true => "auto".to_owned(),
-        false => config.connection_limit.to_string(),
-    };
+    let limit = &settings[0].value;
     let change = (!set).then(|| {
         format!(
             "connection_limit is {limit} because nobody set it: write it into DATABASE_URL, so that a place has its own"
@@ -237,11 +234,14 @@ fn role(config: &Config, answers: &Answers) -> Check {
 
 fn facts(config: &Config, limit: i32, answers: &Answers) -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    vec![
+    // A limit that follows fits by itself, and one behind a pooler is not the server's.
+    let formula = (!config.connection_limit_auto && !answers.pooled).then(|| {
         format!(
             "instances × limit ≤ 80 %: up to {} instances of {limit}",
             answers.fleet.budget() / limit.max(1)
-        ),
+        )
+    });
+    let others = [
         format!(
             "cores × 2 + spindles: {} for a server with this machine's {cores} cores and one disk",
             cores * 2 + 1
@@ -253,7 +253,8 @@ fn facts(config: &Config, limit: i32, answers: &Answers) -> Vec<String> {
             say(config.socket_timeout),
             say(config.pool_timeout)
         ),
-    ]
+    ];
+    formula.into_iter().chain(others).collect()
 }
 
 /// What somebody on the network could read or pretend.
