@@ -398,7 +398,31 @@ async fn what_needs_a_session_of_its_own_says_so_and_migrations_take_the_direct_
 }
 
 #[tokio::test]
-#[ignore = "run by the test above"]
+#[ignore = "needs the program pgbouncer"]
+async fn a_hook_does_not_run_in_sessions_that_others_have_too() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start().await;
+    let config = db::Config::parse(&bouncer.url()).expect("a valid URL");
+    let pool = Pool::new(config.after_connect(|connection| {
+        Box::pin(async move { connection.execute("set work_mem = '1MB'").await.map(drop) })
+    }));
+    let theirs = pool.sqlx_pool(2).await.expect("a part");
+    let others = pool_at(&bouncer.url(), "");
+    for _ in 0..10 {
+        pool.execute("select 1").await.expect("an answer");
+        theirs.execute("select 1").await.expect("an answer");
+        let set: String = sqlx::query_scalar("show work_mem")
+            .fetch_one(&others)
+            .await
+            .expect("a setting");
+        assert_eq!(set, "4MB");
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by a test above"]
 async fn migrates() {
     let Ok(pool) = db::pool() else { return };
     let migrated = pool.migrate(&sqlx::migrate::Migrator::DEFAULT).await;

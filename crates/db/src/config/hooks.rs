@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 
-type AfterConnect =
+pub(crate) type AfterConnect =
     dyn for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<(), sqlx::Error>> + Send + Sync;
 type Provider = dyn Fn(u32) -> BoxFuture<'static, Result<Credentials, Box<dyn Error + Send + Sync>>>
     + Send

@@ -72,8 +72,7 @@ pub(crate) async fn run_hook(
     pool: &Shared,
     connection: &mut PgConnection,
 ) -> Result<(), ConnectError> {
-    let hook = pool.config.hooks.after_connect.as_ref();
-    let Some(hook) = hook.filter(|_| !pool.is_pooled()) else {
+    let Some(hook) = pool.after_connect() else {
         return Ok(());
     };
     let hooked = hook(connection).await;

@@ -117,7 +117,7 @@ fn make(pool: &Arc<Shared>, connections: u32) -> Part {
 fn open(pool: &Shared, connections: u32) -> PgPool {
     let config = &pool.config;
     let mut options = PgPoolOptions::new();
-    if let Some(hook) = config.hooks.after_connect.clone() {
+    if let Some(hook) = pool.after_connect().cloned() {
         options = options.after_connect(move |connection, _| hook(connection));
     }
     options

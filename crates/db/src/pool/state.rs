@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::task;
 
 use crate::config::Config;
+use crate::config::hooks::AfterConnect;
 use crate::connect_error::ConnectError;
 use crate::fleet::Instance;
 use crate::limits::Limits;
@@ -97,6 +98,12 @@ impl Shared {
             Some(behind) => behind.pause,
             None => self.config.idle_in_transaction_session_timeout,
         }
+    }
+
+    /// The service's own hook. Behind a pooler what it sets would be others' too.
+    pub(crate) fn after_connect(&self) -> Option<&Arc<AfterConnect>> {
+        let hook = self.config.hooks.after_connect.as_ref();
+        hook.filter(|_| !self.is_pooled())
     }
 
     /// Whether the limit follows the fleet.
