@@ -122,7 +122,7 @@ fn summary(config: &Config, limit: i32, open: i32, answers: &Answers) -> String 
     let (limit, share) = match config.follows() {
         // Not what it has in its first seconds.
         true => (
-            fleet.share(config.connection_limit_max) as i32,
+            fleet.view().share(config.connection_limit_max) as i32,
             ", its share,",
         ),
         false => (limit, ""),

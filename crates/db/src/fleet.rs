@@ -17,13 +17,13 @@ const LONGEST_NAME: usize = 63 - " #00000000 auto 10000".len();
 
 /// What a session is to its instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum Session {
     /// One of at most so many.
     Fixed(u32),
     /// One of a limit that follows the fleet.
     Following,
     /// The one that says what the instance may have open.
-    Speaker(u32),
+    Claiming(u32),
     /// One that is not part of the limit.
     Beside,
 }
@@ -57,12 +57,12 @@ impl Instance {
     }
 
     /// The `application_name` of one of its sessions.
-    pub(crate) fn session(&self, role: Role) -> String {
-        match role {
-            Role::Fixed(limit) => format!("{self} {limit}"),
-            Role::Following => self.to_string(),
-            Role::Speaker(claim) => format!("{self} auto {claim}"),
-            Role::Beside => format!("{self} +"),
+    pub(crate) fn name_of(&self, session: Session) -> String {
+        match session {
+            Session::Fixed(limit) => format!("{self} {limit}"),
+            Session::Following => self.to_string(),
+            Session::Claiming(claim) => format!("{self} auto {claim}"),
+            Session::Beside => format!("{self} +"),
         }
     }
 
@@ -198,13 +198,6 @@ impl Fleet {
         }
     }
 
-    /// The limit that this instance has when all have their share, of `most` at most.
-    pub(crate) fn share(&self, most: u32) -> u32 {
-        let view = self.view();
-        let part = u32::try_from(view.part() - view.beside).unwrap_or(0);
-        part.clamp(1, most)
-    }
-
     /// What the instances may have open together, with this one's limit.
     pub(crate) fn by_instances(&self, limit: i32) -> i32 {
         self.taken + self.fixed + limit.max(self.open) + self.beside
@@ -249,7 +242,7 @@ mod tests {
     #[test]
     fn a_name_of_any_length_leaves_room_for_what_is_said() {
         let instance = Instance::new(&"it's größe ".repeat(20));
-        let longest = instance.session(Role::Speaker(10_000));
+        let longest = instance.name_of(Session::Claiming(10_000));
         assert_eq!(longest.len(), 63);
         assert!(longest.starts_with("it?s gr??e it?s"), "{longest}");
         assert_ne!(instance.id, Instance::new("").id);

@@ -36,10 +36,16 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The part of this instance, all parts as equal as whole connections can be.
-    pub(crate) fn part(&self) -> i64 {
+    /// The limit of this instance when all have their share, the shares as equal as whole connections can be.
+    pub(crate) fn share(&self, most: u32) -> u32 {
         let (all, members) = (self.budget.max(0), i64::from(self.members.max(1)));
-        all / members + i64::from(i64::from(self.rank) < all % members)
+        let share = all / members + i64::from(i64::from(self.rank) < all % members);
+        self.within_limit(share).clamp(1, most)
+    }
+
+    /// What is left of so many for the limit.
+    fn within_limit(&self, connections: i64) -> u32 {
+        u32::try_from(connections - self.beside).unwrap_or(0)
     }
 }
 
@@ -114,26 +120,25 @@ impl Share {
             self.limit = open.clamp(1, self.most);
         }
         self.members = view.members.max(1);
-        let own = |connections: i64| u32::try_from(connections - view.beside).unwrap_or(0);
-        let part = own(view.part()).clamp(1, self.most);
+        let share = view.share(self.most);
         let claimed = std::mem::take(&mut self.claim);
         self.claimed = false;
-        if part <= self.limit {
+        if share <= self.limit {
             // At once.
-            (self.limit, self.claim, self.larger) = (part, part, None);
+            (self.limit, self.claim, self.larger) = (share, share, None);
             return;
         }
-        let possible = own(view.budget - view.taken).min(part);
+        let possible = view.within_limit(view.budget - view.taken).min(share);
         self.limit = self.limit.max(possible.min(claimed));
         let (least, since) = match self.larger.take() {
-            Some((least, since)) if least > self.limit => (least.min(part), since),
-            _ => (part, began),
+            Some((least, since)) if least > self.limit => (least.min(share), since),
+            _ => (share, began),
         };
         self.claim = match began - since >= self.period() * LOOKS {
             true => least,
             // Enough to begin with, and yet not what others need who join at the same time.
             false if joins => possible / 4,
-            false => claimed.min(part),
+            false => claimed.min(share),
         }
         .max(self.limit);
         self.claimed = self.claim > claimed.max(self.limit);
@@ -215,7 +220,10 @@ mod tests {
             ..alone(77)
         };
         let left = after(&mut share, &late, &[0, 100, 3100, 3200, 3300]);
-        assert_eq!(left, 6, "37 are its part, and the other one has not shrunk");
+        assert_eq!(
+            left, 6,
+            "37 are its share, and the other one has not shrunk"
+        );
         assert_eq!(share.claim(), 37, "which it says");
         assert_eq!(share.pause(), SHORTEST, "and does not ask for more often");
         let crowded = View {

@@ -34,6 +34,15 @@ pub(crate) fn close_idle(pool: &Shared) -> u32 {
     count
 }
 
+/// Changes the whole limit. Says whether there is another number of permits now.
+pub(crate) fn resize(pool: &Shared, limit: u32) -> bool {
+    let changed = pool.permits.resize_whole(limit);
+    close_excess(pool);
+    // Whoever has a permit may open a connection now.
+    pool.available.notify_waiters();
+    changed
+}
+
 /// Closes idle connections that are over the limit.
 pub(crate) fn close_excess(pool: &Shared) {
     let mut state = pool.state();

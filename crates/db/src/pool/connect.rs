@@ -14,10 +14,10 @@ use tracing::Span;
 
 use crate::connect_error::ConnectError;
 use crate::error::Error;
-use crate::fleet::Role;
+use crate::fleet::Session;
 use crate::metrics::Outcome;
 use crate::pool::closing::close_idle;
-use crate::pool::handshake::{establish, role};
+use crate::pool::handshake::{establish, session};
 use crate::pool::pooler;
 use crate::pool::state::{Failures, Opened, Shared};
 use crate::spans;
@@ -33,17 +33,17 @@ const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Opens the control connection, within `connect_timeout`.
 pub(crate) async fn open_control(pool: &Shared) -> Result<PgConnection, Error> {
-    let role = match pool.follows() {
-        true => Role::Speaker(pool.claim.load(Relaxed)),
-        false => Role::Beside,
+    let session = match pool.follows() {
+        true => Session::Claiming(pool.claim.load(Relaxed)),
+        false => Session::Beside,
     };
-    within_timeout(pool, establish(pool, role, |options| options)).await
+    within_timeout(pool, establish(pool, session, |options| options)).await
 }
 
 /// Opens a connection that does not belong to the pool, with the service's hook.
 pub(crate) async fn open_for_work(pool: &Shared) -> Result<PgConnection, Error> {
     let opened = async {
-        let mut connection = establish(pool, Role::Beside, |options| options).await?;
+        let mut connection = establish(pool, Session::Beside, |options| options).await?;
         if !pool.is_pooled() {
             let own = backend(pool, &mut connection).await;
             let own = own.map_err(|source| ConnectError::new(&pool.config, source))?;
@@ -111,7 +111,7 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
     let (config, started) = (&pool.config, Instant::now());
     let generation = pool.state().generation;
     let failed = |source| ConnectError::new(config, source);
-    let mut inner = establish(pool, role(pool), |options| options).await?;
+    let mut inner = establish(pool, session(pool), |options| options).await?;
     let mut own = None;
     if !pool.is_pooled() {
         own = backend(pool, &mut inner).await.map_err(failed)?;
@@ -141,7 +141,7 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
 /// Whether a connection that is told which instance it belongs to still knows it afterwards.
 async fn is_direct(pool: &Shared) -> bool {
     let told = [("pool.instance", pool.instance.id())];
-    let opened = establish(pool, Role::Beside, |options| options.options(told)).await;
+    let opened = establish(pool, Session::Beside, |options| options.options(told)).await;
     match opened {
         Ok(mut connection) => matches!(backend(pool, &mut connection).await, Ok(Some(_))),
         Err(_) => false,

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::fleet::{Fleet, Role};
+use crate::fleet::{Fleet, Session};
 use crate::pool::connect;
 use crate::pool::state::Shared;
 
@@ -27,7 +27,7 @@ pub(crate) async fn ping(pool: &Shared) -> Result<(), Error> {
 /// Tells the fleet what this pool may have open, and asks what the others have.
 pub(crate) async fn ask_fleet(pool: &Shared, claim: u32) -> Result<Fleet, Error> {
     pool.claim.store(claim, Relaxed);
-    let name = pool.instance.session(Role::Speaker(claim));
+    let name = pool.instance.name_of(Session::Claiming(claim));
     let question = pool.instance.question();
     let sql = format!("set application_name = '{name}'; {question}");
     let row = run(pool, &sql).await?.pop();

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::fleet::Fleet;
-use crate::pool::closing::close_excess;
+use crate::pool::closing::resize;
 use crate::pool::state::Shared;
 use crate::pool::{control_connection, pooler};
 use crate::share::Share;
@@ -74,15 +74,10 @@ async fn look(pool: &Shared, share: &mut Share, started: Instant) {
 /// Makes this the limit, if it is another one.
 fn set(pool: &Shared, limit: u32, fleet: &Fleet) {
     let before = pool.permits.whole_limit();
-    let changed = pool.permits.resize_whole(limit);
-    let may_open = pool.permits.most_open.swap(limit, Relaxed) != limit;
-    if changed || may_open {
-        pool.available.notify_waiters();
-    }
-    if !changed {
+    pool.permits.most_open.store(limit, Relaxed);
+    if !resize(pool, limit) {
         return;
     }
-    close_excess(pool);
     tracing::info!(
         event = "limit",
         limit,

@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions, PgConnection};
 
 use crate::config::hooks::Credentials;
 use crate::connect_error::ConnectError;
-use crate::fleet::Role;
+use crate::fleet::Session;
 use crate::pool::pooler;
 use crate::pool::state::Shared;
 
@@ -21,33 +21,33 @@ pub(crate) fn options(pool: &Shared) -> Arc<PgConnectOptions> {
 }
 
 /// The same with the name that says whose the session is, which a pooler in between would have to change with each client.
-fn named(pool: &Shared, options: PgConnectOptions, role: Role) -> PgConnectOptions {
+fn named(pool: &Shared, options: PgConnectOptions, session: Session) -> PgConnectOptions {
     match pool.is_pooled() {
         true => options,
         // A pooler does not pass the second one on, by which it is found.
         false => options
-            .application_name(&pool.instance.session(role))
+            .application_name(&pool.instance.name_of(session))
             .options([("pool.instance", pool.instance.id())]),
     }
 }
 
 /// What a connection of the pool is to its instance.
-pub(crate) fn role(pool: &Shared) -> Role {
+pub(crate) fn session(pool: &Shared) -> Session {
     match pool.follows() {
-        true => Role::Following,
-        false => Role::Fixed(pool.permits.whole_limit()),
+        true => Session::Following,
+        false => Session::Fixed(pool.permits.whole_limit()),
     }
 }
 
 /// What sqlx's own pools open their connections with.
 pub(crate) fn options_of_part(pool: &Shared) -> PgConnectOptions {
-    named(pool, (*options(pool)).clone(), role(pool))
+    named(pool, (*options(pool)).clone(), session(pool))
 }
 
 /// Opens a connection. Credentials that the server refuses are asked for again, as long as there are new ones.
 pub(crate) async fn establish(
     pool: &Shared,
-    role: Role,
+    session: Session,
     change: impl Fn(PgConnectOptions) -> PgConnectOptions,
 ) -> Result<PgConnection, ConnectError> {
     let mut credentials = ask(pool, 0).await?;
@@ -60,7 +60,7 @@ pub(crate) async fn establish(
             Some(credentials) => credentials.apply(options),
             None => options,
         };
-        let opened = change(named(pool, options, role)).connect().await;
+        let opened = change(named(pool, options, session)).connect().await;
         let error = match opened.map_err(|source| ConnectError::new(&pool.config, source)) {
             Err(error) if error.is_authentication() => error,
             // What it was told is more than it takes: the next attempt says less.

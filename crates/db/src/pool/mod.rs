@@ -217,9 +217,7 @@ impl Pool {
     /// # }
     /// ```
     pub fn resize(&self, limit: u32) {
-        self.0.permits.resize_whole(limit);
-        closing::close_excess(&self.0);
-        self.0.available.notify_waiters();
+        closing::resize(&self.0, limit);
     }
 
     /// Has every connection opened anew, without disturbing anybody: idle ones close now, those in use when they come back.

@@ -8,6 +8,7 @@ use sqlx::{Executor, PgConnection};
 
 use crate::connect_error::ConnectError;
 use crate::duration::seconds;
+use crate::pool::closing::resize;
 use crate::pool::state::Shared;
 
 /// A pooler was found. An error if it cannot be told a setting that changes what statements mean.
@@ -30,9 +31,8 @@ pub(crate) fn found(pool: &Shared) -> Result<(), ConnectError> {
 /// A limit that follows the fleet becomes the default: from here the fleet cannot be seen.
 pub(crate) fn set_limit(pool: &Shared) {
     if pool.config.connection_limit_auto && pool.is_pooled() {
-        pool.permits.resize_whole(pool.config.connection_limit);
         pool.permits.most_open.store(u32::MAX, Relaxed);
-        pool.available.notify_waiters();
+        resize(pool, pool.config.connection_limit);
     }
 }
 
