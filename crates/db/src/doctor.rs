@@ -1,6 +1,7 @@
 //! The doctor: what the server allows, what this pool takes of it, and what to change.
 
 pub(crate) mod checks;
+mod connections;
 
 use std::fmt;
 use std::sync::PoisonError;
@@ -15,6 +16,7 @@ use crate::fleet::Fleet;
 use crate::pool::Pool;
 
 use crate::doctor::checks::{Check, Verdict};
+use crate::doctor::connections::{max_connections, summary};
 
 /// What [`Pool::examine`] found. Printed, it is a line for each fact and each check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +98,7 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
     let at_start = at_start(config, limit, answers);
     let changes = at_start.iter().filter(|one| one.verdict == Verdict::Change);
     Report {
-        summary: summary(config, limit, open, answers),
+        summary: summary(config, limit, open, &answers.fleet, answers.pooled),
         facts: facts(config, limit, answers),
         warnings: changes.map(|check| check.text.clone()).collect(),
         checks: std::iter::once(limit_is_set(config))
@@ -104,68 +106,6 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
             .chain([role(config, answers)])
             .collect(),
     }
-}
-
-/// What the pool may take and takes.
-fn summary(config: &Config, limit: i32, open: i32, answers: &Answers) -> String {
-    let fleet = &answers.fleet;
-    let (budget, address) = (fleet.budget(), config.address());
-    if answers.pooled {
-        return format!(
-            "PostgreSQL {} behind a pooler at {address}: this pool takes up to {limit} connections to the pooler, which has \
-             {} of the server's {} now, those of all others included",
-            fleet.version,
-            fleet.sessions,
-            fleet.usable()
-        );
-    }
-    let (limit, share) = match config.follows() {
-        // Not what it has in its first seconds.
-        true => (
-            fleet.view().share(config.connection_limit_max) as i32,
-            ", its share,",
-        ),
-        false => (limit, ""),
-    };
-    let instances = match fleet.instances.max(1) {
-        1 => "this instance is alone".to_owned(),
-        more => format!("this is one of {more} instances"),
-    };
-    format!(
-        "PostgreSQL {} at {address}: this pool takes up to {limit}{share} of the {budget} connections that all instances \
-         together may take (80 % of {}); {instances}; others have {} open",
-        fleet.version,
-        fleet.usable(),
-        fleet.others(open),
-    )
-}
-
-/// What the fleet takes of the server, and what to do if that is too much.
-fn max_connections(config: &Config, limit: i32, answers: &Answers) -> Check {
-    if answers.pooled {
-        let decides = "the pooler decides how many the server has: see its default_pool_size";
-        return Check::unless("max_connections", None, decides);
-    }
-    let fleet = &answers.fleet;
-    let (budget, strangers) = (fleet.budget(), fleet.strangers[0]);
-    let by_instances = fleet.by_instances(limit);
-    let what = match fleet.instances.max(1) {
-        1 => format!("this instance may take {by_instances}"),
-        more => format!("{more} instances may take {by_instances}"),
-    };
-    let change = (fleet.left(limit) < 0).then(|| {
-        let how = match config.follows() {
-            true => "start fewer instances, or raise max_connections",
-            false => "lower connection_limit or the number of instances, set connection_limit=auto, or raise max_connections",
-        };
-        format!(
-            "{what} connections, and others have {strangers} open: more than the {budget} there are for all: {how}"
-        )
-    });
-    let room = format!(
-        "{what} connections, and others have {strangers} open, within the {budget} there are for all"
-    );
-    Check::unless("max_connections", change, room)
 }
 
 /// What is looked at also at each start.
@@ -188,7 +128,7 @@ fn at_start(config: &Config, limit: i32, answers: &Answers) -> [Check; 5] {
     let kept = "the server does not end them before the pool does";
     let none = || "none, as far as can be seen".to_owned();
     [
-        max_connections(config, limit, answers),
+        max_connections(config, limit, &answers.fleet, answers.pooled),
         Check::unless("timeouts", wrong_order, "lock < statement < socket"),
         Check::unless("TLS", security(config, answers), tls),
         Check::unless("idle sessions", ended, kept),

@@ -92,3 +92,15 @@ fn each_fault_has_its_warning_and_the_defaults_have_none() {
     assert!(behind("0").contains("alter role \"u\" set statement_timeout"));
     assert_eq!(behind("5s"), "");
 }
+
+#[test]
+fn a_share_that_is_too_small_for_all_has_its_warning() {
+    let auto = |following| {
+        warnings("connection_limit=auto", |answers| {
+            answers.fleet.following = following;
+        })
+    };
+    assert_eq!(auto(0), "", "it has not said that it follows yet");
+    assert_eq!(auto(36), "", "72 are left");
+    assert!(auto(37).contains("72 connections are left for 37"));
+}
