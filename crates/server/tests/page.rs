@@ -189,9 +189,9 @@ async fn holders_are_shown_by_route_and_nothing_is_given_away() {
     let holder = loop {
         let event = visitor.event().await.unwrap();
         assert!(!secret(&event.to_string()), "{event}");
-        let held = event["holders"].as_array().into_iter().flatten();
-        if let Some(holder) = held.cloned().find(|held| held["work"] == "GET /api/slow") {
-            break holder;
+        let mut held = event["holders"].as_array().into_iter().flatten();
+        if let Some(holder) = held.find(|held| held["work"] == "GET /api/slow") {
+            break holder.clone();
         }
     };
     assert_eq!(holder["statement"], "select pg_sleep($1)");
