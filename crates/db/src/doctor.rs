@@ -143,11 +143,9 @@ fn at_start(config: &Config, limit: i32, answers: &Answers) -> [Check; 5] {
 /// Whether somebody has decided how many connections this service may take.
 fn limit_is_set(config: &Config) -> Check {
     let settings = config.settings();
-    let set = settings
-        .iter()
-        .any(|one| one.key == "connection_limit" && one.from != "default");
-    let limit = &settings[0].value;
-    let change = (!set).then(|| {
+    let connection_limit = settings.iter().find(|one| one.key == "connection_limit");
+    let (limit, from) = connection_limit.map_or(("", ""), |one| (&one.value, one.from));
+    let change = (from == "default").then(|| {
         format!(
             "connection_limit is {limit} because nobody set it: write it into DATABASE_URL, so that a place has its own"
         )
