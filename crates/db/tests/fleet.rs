@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use db::{Config, Pool};
+use db::{Config, Limits, Pool};
 use futures_util::future::join_all;
 use local_postgres::{Cluster, Stop};
 use sqlx::Executor;
@@ -137,8 +137,14 @@ async fn an_instance_that_cannot_see_the_others_opens_nothing_more() {
     // Held, so that each needs its own however slowly they are opened.
     let held = join_all((0..50).map(|_| pool.acquire())).await;
     assert!(held.iter().all(Result::is_ok));
+    let at_once = Limits {
+        wait: Some(Duration::ZERO),
+        ..Limits::default()
+    };
+    let more = pool.with(at_once).acquire().await;
+    assert!(more.is_err(), "that is one more than its share");
     assert_eq!(pool.stats().open, 50);
-    drop(held);
+    drop((held, more));
     server.stop(Stop::Immediate).expect("stopped");
     let stopped = Instant::now();
     // Longer than three looks.
