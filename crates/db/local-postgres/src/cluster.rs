@@ -1,12 +1,12 @@
 //! A cluster: its data, its settings, and its server, which may run or not.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::account::{Account, clean_command};
 use crate::folder::{Folder, random_hex};
+use crate::lock::Lock;
 use crate::port::{free_port, is_free};
 use crate::programs::Programs;
 use crate::server::{Failure, Place, Server};
@@ -39,7 +39,7 @@ pub struct Cluster {
     port: u16,
     password: String,
     /// Keeps other processes away from data that survives.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Cluster {
@@ -223,7 +223,7 @@ impl Cluster {
         .map(drop)
     }
 
-    pub(crate) fn with_lock(self, lock: File) -> Self {
+    pub(crate) fn with_lock(self, lock: Lock) -> Self {
         Self {
             _lock: Some(lock),
             ..self

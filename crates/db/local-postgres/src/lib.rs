@@ -14,6 +14,7 @@ mod account;
 mod cluster;
 mod error;
 mod folder;
+mod lock;
 mod persistent;
 mod port;
 mod programs;

@@ -1,13 +1,13 @@
 //! Clusters whose data outlives the process, and what is left of them when one was killed.
 
-use std::fs::{self, File, Permissions};
-use std::io::{Read, Write};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::account::Account;
 use crate::folder::{Folder, random_hex};
+use crate::lock::lock;
 use crate::programs::Programs;
 use crate::server::Place;
 use crate::setup::{configure, initialize};
@@ -96,36 +96,6 @@ fn open(folder: &Path, account: &Account) -> Result<std::path::PathBuf, Error> {
     fs::set_permissions(&home, Permissions::from_mode(0o700)).map_err(fail)?;
     account.check_reachable(&home)?;
     Ok(home)
-}
-
-/// Keeps a second process out until this one ends, however it ends.
-fn lock(home: &Path) -> Result<File, Error> {
-    let path = home.join("lock");
-    let fail = |error| Error::because(format_args!("cannot lock {}", path.display()), error);
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(fail)?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0)
-                .and_then(|()| write!(file, "{}", std::process::id()))
-                .map_err(fail)?;
-            Ok(file)
-        }
-        Err(fs::TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            Err(Error::new(format!(
-                "the database in {} is in use by process {holder}: stop that one first",
-                home.display()
-            )))
-        }
-        Err(fs::TryLockError::Error(error)) => Err(fail(error)),
-    }
 }
 
 /// The password, and whether it is a new one.
