@@ -19,6 +19,7 @@ use crate::error::{Error, Loss, is_broken, is_conflict, loss};
 use crate::limits::Limits;
 use crate::metrics::CloseReason;
 use crate::pool::closing::{close_connections, close_unwanted, discard};
+use crate::pool::condition::Condition;
 use crate::pool::in_transaction::{InTransaction, Patience};
 use crate::pool::recycle::{Undo, recycle};
 use crate::pool::state::{Opened, Permit, Shared};
@@ -26,23 +27,6 @@ use crate::session_effect::SessionEffect;
 
 /// The janitor replaces connections while they are idle; one that never is goes when it is so much too old.
 const OVERAGE: Duration = Duration::from_secs(30);
-
-/// In what state a connection is. The order matters: it only gets worse until it is proven well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Condition {
-    /// Ready for the next caller.
-    Clean,
-    /// An answer may still be on its way.
-    Unsettled,
-    /// A transaction may be open.
-    InTransaction,
-    /// The session's settings may have changed.
-    Changed,
-    /// Lent as sqlx's own: nobody knows.
-    Lent,
-    /// Of no further use.
-    Broken,
-}
 
 /// A connection of the pool, as a [`Lease`](crate::Lease) and a [`Transaction`](crate::Transaction) hand it out.
 ///

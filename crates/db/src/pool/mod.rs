@@ -2,11 +2,13 @@
 //! files below it:
 //!
 //! `close` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` · `connection` · `in_transaction`, `recycle` ·
-//! `control_connection` · `connect` · `handshake` · `pooler` · `closing` · `report` · `state` · `permits`, `holder` · `delay`
+//! `control_connection` · `connect` · `handshake` · `pooler` · `closing` · `report` · `state` · `permits`, `holder` · `condition`,
+//! `delay`
 
 mod acquire;
 mod close;
 mod closing;
+mod condition;
 mod connect;
 mod connection;
 mod control_connection;
@@ -48,7 +50,7 @@ pub use crate::pool::holder::Held;
 pub use crate::pool::lease::{Lease, MaybeLease};
 
 pub(crate) use crate::pool::acquire::acquire;
-pub(crate) use crate::pool::connection::Condition;
+pub(crate) use crate::pool::condition::Condition;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
 pub(crate) use crate::pool::in_transaction::{InTransaction, Patience};
 pub(crate) use crate::pool::permits::Part;
