@@ -182,6 +182,14 @@ impl Cluster {
         self.start()
     }
 
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.place.programs
+    }
+
+    pub(crate) fn password(&self) -> &str {
+        &self.password
+    }
+
     /// Starts on `port` or, if there is none or it is taken, on a free one.
     pub(crate) fn start_first(
         place: Place,

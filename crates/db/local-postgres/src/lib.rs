@@ -21,6 +21,7 @@ mod programs;
 mod psql;
 mod server;
 mod setup;
+mod standby;
 
 pub use cluster::Cluster;
 pub use error::Error;
