@@ -104,9 +104,10 @@ fn begin_at(
         };
         match Transaction::start(take().await?, options, &limits).await {
             // Its connection had ended while idle. Nothing has begun, so another one may.
-            Err(Error::Sqlx(error)) if is_broken(&error) => {
+            Err(error) if matches!(&error, Error::Sqlx(error) if is_broken(error)) => {
                 Transaction::start(take().await?, options, &limits).await
             }
+            Err(Error::Failover) => Transaction::start(take().await?, options, &limits).await,
             started => started,
         }
     }

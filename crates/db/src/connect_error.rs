@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 
 use crate::config::Config;
+use crate::config::hosts::Host;
 
 /// Why a connection could not be opened, in words that name the cause.
 ///
@@ -74,6 +75,37 @@ impl ConnectError {
             config.address()
         );
         let source = sqlx::Error::Configuration(message.clone().into());
+        Self { message, source }
+    }
+
+    /// A server answers that is not what is wanted.
+    pub(crate) fn unfit(host: &Host, why: &str) -> Self {
+        let message = format!("`{host}` {why}");
+        let source = sqlx::Error::Configuration(message.clone().into());
+        Self { message, source }
+    }
+
+    /// None of the hosts can be used, each for its own reason.
+    pub(crate) fn no_host(config: &Config, mut errors: Vec<Self>) -> Self {
+        let each: Vec<&str> = errors.iter().map(|error| &*error.message).collect();
+        let wanted = config.target_session_attrs;
+        let message = match &each[..] {
+            [one] if config.hosts().len() == 1 => {
+                format!("The server is not what target_session_attrs={wanted} asks for: {one}")
+            }
+            each => format!(
+                "No host fits target_session_attrs={wanted}: {}",
+                each.join("; ")
+            ),
+        };
+        // What a server says tells more than that another one is not there.
+        let telling = errors
+            .iter()
+            .position(|error| error.source.as_database_error().is_some());
+        let source = match telling.or(errors.len().checked_sub(1)) {
+            Some(index) => errors.swap_remove(index).source,
+            None => sqlx::Error::Configuration(message.clone().into()),
+        };
         Self { message, source }
     }
 

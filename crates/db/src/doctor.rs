@@ -10,7 +10,8 @@ use std::time::Duration;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::config::Config;
+use crate::config::hosts::Host;
+use crate::config::{Config, TargetSessionAttrs};
 use crate::error::Error;
 use crate::fleet::Fleet;
 use crate::pool::Pool;
@@ -109,7 +110,7 @@ fn report(config: &Config, limit: i32, open: i32, answers: &Answers) -> Report {
 }
 
 /// What is looked at also at each start.
-fn at_start(config: &Config, limit: i32, answers: &Answers) -> [Check; 5] {
+fn at_start(config: &Config, limit: i32, answers: &Answers) -> Vec<Check> {
     let idle = config
         .max_idle_connection_lifetime
         .map_or(u64::MAX, |idle| idle.as_secs());
@@ -120,6 +121,18 @@ fn at_start(config: &Config, limit: i32, answers: &Answers) -> [Check; 5] {
             answers.idle_session_timeout
         )
     });
+    let hosts = config.hosts().len();
+    let several = (hosts > 1).then(|| {
+        let any = config.target_session_attrs == TargetSessionAttrs::Any;
+        let change = any.then(|| {
+            format!(
+                "DATABASE_URL has {hosts} hosts, and any of them will do: set target_session_attrs=read-write, so that no write \
+                 goes to a standby"
+            )
+        });
+        let wanted = config.target_session_attrs;
+        Check::unless("hosts", change, format!("{hosts}, of which one has to be {wanted}"))
+    });
     let wrong_order = Some(order(config).join("; ")).filter(|text| !text.is_empty());
     let tls = match answers.tls {
         true => "on",
@@ -127,7 +140,7 @@ fn at_start(config: &Config, limit: i32, answers: &Answers) -> [Check; 5] {
     };
     let kept = "the server does not end them before the pool does";
     let none = || "none, as far as can be seen".to_owned();
-    [
+    let checks = [
         max_connections(config, limit, &answers.fleet, answers.pooled),
         Check::unless("timeouts", wrong_order, "lock < statement < socket"),
         Check::unless("TLS", security(config, answers), tls),
@@ -137,7 +150,8 @@ fn at_start(config: &Config, limit: i32, answers: &Answers) -> [Check; 5] {
             pooler(config, answers),
             between(config, answers).unwrap_or_else(none),
         ),
-    ]
+    ];
+    several.into_iter().chain(checks).collect()
 }
 
 /// Whether somebody has decided how many connections this service may take.
@@ -269,11 +283,8 @@ fn between(config: &Config, answers: &Answers) -> Option<String> {
     if answers.pooled {
         return Some("one such as PgBouncer, which keeps prepared statements apart".to_owned());
     }
-    let asked = config
-        .address()
-        .rsplit(':')
-        .next()
-        .and_then(|port| port.parse::<i32>().ok());
+    let asked = config.server().and_then(|(_, port)| port);
+    let asked = asked.map(i32::from);
     match (answers.port, asked) {
         (Some(port), Some(asked)) if port != asked => Some(format!(
             "a proxy or pooler: the server listens on port {port}, not {asked}"
@@ -283,10 +294,13 @@ fn between(config: &Config, answers: &Answers) -> Option<String> {
 }
 
 fn is_local(config: &Config) -> bool {
-    let address = config.address();
-    ["localhost:", "127.", "::1:", "/"]
-        .iter()
-        .any(|local| address.starts_with(local))
+    let local = |host: &Host| {
+        let address = host.to_string();
+        ["localhost:", "127.", "::1:", "/"]
+            .iter()
+            .any(|local| address.starts_with(local))
+    };
+    config.hosts().iter().all(local)
 }
 
 fn say(limit: Option<Duration>) -> String {

@@ -65,6 +65,11 @@ pub enum Error {
     /// is not a setting.
     #[error("the database did not answer a check within {0:?}")]
     NoAnswer(Duration),
+    /// A standby was promoted in the place of the server that this connection is to. Nothing was sent to the old one.
+    #[error(
+        "the database has another server since this connection was opened, so nothing was sent on it: begin again"
+    )]
+    Failover,
     /// `commit` of a transaction in which a statement failed: PostgreSQL rolled it back.
     #[error("the transaction was rolled back because a statement in it failed: {0}")]
     TransactionFailed(String),
@@ -90,10 +95,12 @@ impl Error {
             Self::StatementTimeout(_)
             | Self::TransactionTimeout(_)
             | Self::NoAnswer(_)
+            | Self::Failover
             | Self::CommitUnknown(_) => true,
             Self::TransactionFailed(_) | Self::TransactionPaused(_) | Self::Migrate(_) => false,
             Self::Sqlx(error) => {
                 is_broken(error)
+                    || is_at_wrong_server(error)
                     || matches!(error, sqlx::Error::PoolClosed | sqlx::Error::PoolTimedOut)
             }
         }
@@ -159,6 +166,18 @@ impl From<Error> for sqlx::Error {
 /// Whether the pool gave up waiting, not the server or the transport.
 pub(crate) fn is_timeout(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<Error>()))
+}
+
+/// Whether the statement was not sent, or not carried out, because its server is no longer the one that takes writes.
+pub(crate) fn is_at_wrong_server(error: &sqlx::Error) -> bool {
+    let inner = |error: &io::Error| {
+        let inner = error.get_ref()?.downcast_ref::<Error>()?;
+        Some(matches!(inner, Error::Failover))
+    };
+    match error {
+        sqlx::Error::Io(error) => inner(error).unwrap_or(false),
+        error => code_of(error).as_deref() == Some("25006"),
+    }
 }
 
 /// Whether the connection that gave this error is of no further use.

@@ -26,6 +26,8 @@ pub(crate) enum Session {
     Claiming(u32),
     /// One that is not part of the limit.
     Beside,
+    /// The same, to find out whether a pooler is between.
+    Asking,
 }
 
 /// One pool among those of its role.
@@ -62,7 +64,7 @@ impl Instance {
             Session::Fixed(limit) => format!("{self} {limit}"),
             Session::Following => self.to_string(),
             Session::Claiming(claim) => format!("{self} auto {claim}"),
-            Session::Beside => format!("{self} +"),
+            Session::Beside | Session::Asking => format!("{self} +"),
         }
     }
 

@@ -57,7 +57,7 @@ mod work;
 pub use begin::Acquire;
 pub use config::hooks::Credentials;
 pub use config::settings::Setting;
-pub use config::{Config, ConfigError, PARAMETERS};
+pub use config::{Config, ConfigError, PARAMETERS, TargetSessionAttrs};
 pub use connect_error::ConnectError;
 pub use deadline::with_deadline;
 pub use diagnosis::{Diagnosis, PoolState};

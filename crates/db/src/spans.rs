@@ -28,8 +28,8 @@ pub(crate) fn connect(config: &Config) -> Span {
         "db.system.name" = SYSTEM,
         "db.namespace" = config.database(),
         "db.client.connection.pool.name" = config.pool_name(),
-        "server.address" = config.server().0,
-        "server.port" = config.server().1.map(i64::from),
+        "server.address" = config.server().map(|(name, _)| name),
+        "server.port" = config.server().and_then(|(_, port)| port).map(i64::from),
         "error.type" = Empty,
         otel.status_code = Empty,
     )
@@ -47,8 +47,8 @@ pub(crate) fn statement(config: &Config, sql: &str) -> Span {
         "db.operation.name" = operation(sql),
         "db.query.text" = without_values(sql),
         "db.response.returned_rows" = Empty,
-        "server.address" = config.server().0,
-        "server.port" = config.server().1.map(i64::from),
+        "server.address" = config.server().map(|(name, _)| name),
+        "server.port" = config.server().and_then(|(_, port)| port).map(i64::from),
         "error.type" = Empty,
         otel.status_code = Empty,
     )

@@ -110,7 +110,7 @@ impl<'c> Transaction<'c> {
         options: TransactionOptions,
         limits: &Limits,
     ) -> Result<Self, Error> {
-        connection.verify_depth()?;
+        connection.verify()?;
         let around = connection.transaction.clone();
         match &around {
             None => begin(&mut connection, options, limits).await?,
@@ -170,7 +170,7 @@ impl<'c> Transaction<'c> {
     /// rollback, or when it was ended on sqlx's own connection; [`Error::CommitUnknown`] when the answer was lost; a
     /// deferred constraint's error.
     pub async fn commit(mut self) -> Result<(), Error> {
-        self.connection.verify_depth()?;
+        self.connection.verify()?;
         let committed = match &self.around {
             None => self.commit_outermost().await,
             Some(around) => {
@@ -245,11 +245,11 @@ impl<'c> Transaction<'c> {
         .await?;
         self.open = false;
         self.restore(false);
-        self.connection.verify_depth()
+        self.connection.verify()
     }
 
     async fn roll_back_outermost(&mut self) -> Result<(), Error> {
-        let known = self.connection.verify_depth().is_ok();
+        let known = self.connection.verify().is_ok();
         control(&mut self.connection, "rollback", async |connection| {
             roll_back_to(connection, 0).await
         })
@@ -330,7 +330,7 @@ impl Drop for Transaction<'_> {
             }
             MaybeLease::Lent(connection) => {
                 // Only written down here; it is sent before the next statement.
-                let begun = connection.verify_depth().is_ok();
+                let begun = connection.verify().is_ok();
                 while PgTransactionManager::get_transaction_depth(connection) > depth {
                     PgTransactionManager::start_rollback(connection.inner());
                 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use db::{Config, ConfigError, PARAMETERS, Pool};
+use db::{Config, ConfigError, PARAMETERS, Pool, TargetSessionAttrs};
 use proptest::prelude::*;
 
 const URL: &str = "postgres://user:canary@host:5432/database";
@@ -17,7 +17,7 @@ fn parse(parameters: &str) -> Result<Config, String> {
 fn each_parameter_is_read_with_its_unit() {
     let seconds = |n| Some(Duration::from_secs(n));
     type Check = fn(&Config) -> bool;
-    let accepted: [(&str, Check); 16] = [
+    let accepted: [(&str, Check); 17] = [
         ("", |c| {
             c.connection_limit == 10 && c.pool_timeout == Some(Duration::from_secs(20))
         }),
@@ -46,6 +46,9 @@ fn each_parameter_is_read_with_its_unit() {
         ("min_connections=3", |c| c.min_connections == 3),
         ("pgbouncer=true&schema=public&statement_timeout=5", |c| {
             c.pgbouncer && c.statement_timeout == Some(Duration::from_millis(5))
+        }),
+        ("target_session_attrs=read-write", |c| {
+            c.target_session_attrs == TargetSessionAttrs::ReadWrite
         }),
         ("host=/var/run/postgresql", |c| {
             c.address() == "/var/run/postgresql"

@@ -10,7 +10,7 @@ use url::Url;
 use crate::config::parameters::{ConfigError, THROUGH_PGBOUNCER};
 use crate::config::url::{Parameters, percent_decode};
 
-/// Host, port, user, password and database of the URL. A password or a certificate that it leaves out may come from
+/// User, password and database of the URL. A password or a certificate that it leaves out may come from
 /// libpq's variables, as sqlx reads them.
 pub(crate) fn server(url: &Url) -> Result<PgConnectOptions, ConfigError> {
     let decode = |part: &'static str, text: &str| {
@@ -18,10 +18,8 @@ pub(crate) fn server(url: &Url) -> Result<PgConnectOptions, ConfigError> {
             .ok_or_else(|| ConfigError::url(&format!("its {part} is not percent-encoded UTF-8")))
     };
     let database = decode("database", url.path().trim_start_matches('/'))?;
-    let host = decode("host", url.host_str().unwrap_or_default())?;
     let user = decode("user", url.username())?;
     let mut options = PgConnectOptions::new_without_pgpass()
-        .port(url.port().unwrap_or(5432))
         .ssl_mode(PgSslMode::Prefer)
         .username(if user.is_empty() { "postgres" } else { &user })
         .database(if database.is_empty() {
@@ -32,18 +30,7 @@ pub(crate) fn server(url: &Url) -> Result<PgConnectOptions, ConfigError> {
     if let Some(password) = url.password() {
         options = options.password(&decode("password", password)?);
     }
-    Ok(match host.trim_start_matches('[').trim_end_matches(']') {
-        "" => options.host("localhost"),
-        host => at(options, host),
-    })
-}
-
-/// A host, or the folder of a unix socket.
-pub(crate) fn at(options: PgConnectOptions, host: &str) -> PgConnectOptions {
-    match host.starts_with('/') {
-        true => options.socket(host),
-        false => options.host(host),
-    }
+    Ok(options)
 }
 
 /// A name as SQL takes it, whatever it contains.

@@ -1,8 +1,10 @@
 //! The pool's settings: `DATABASE_URL` with Prisma's parameters, taken out before sqlx sees them.
 
+mod address;
 mod connection;
 pub(crate) mod environment;
 pub(crate) mod hooks;
+pub(crate) mod hosts;
 mod opening;
 mod parameters;
 pub(crate) mod settings;
@@ -16,12 +18,14 @@ use ::url::Url;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::config::connection::{Tls, at, quote_identifier, reject_session, server, session, tls};
+use crate::config::connection::{Tls, quote_identifier, reject_session, server, session, tls};
 use crate::config::environment::url_from_env;
 use crate::config::hooks::Hooks;
+use crate::config::hosts::{Host, split};
 use crate::config::url::{Parameters, check_text};
 use crate::limits::Limits;
 
+pub use crate::config::hosts::TargetSessionAttrs;
 pub use crate::config::parameters::{ConfigError, PARAMETERS};
 
 /// Everything the pool can be told. [`Config::parse`] reads it from a URL; the fields may be changed afterwards.
@@ -67,7 +71,11 @@ pub struct Config {
     /// Whether the connections go through a PgBouncer in transaction mode. The pool finds that out by itself, so this is for
     /// those who want it said. Default false.
     pub pgbouncer: bool,
-    /// Where the server is and how the connection is secured.
+    /// Which of several hosts fits. Default: any.
+    pub target_session_attrs: TargetSessionAttrs,
+    /// Where the server may be: at least one host.
+    hosts: Vec<Host>,
+    /// Who connects to which database, and how the connection is secured.
     endpoint: PgConnectOptions,
     pub(crate) tls: Tls,
     /// `search_path` and whatever `options` sets.
@@ -119,13 +127,15 @@ impl Config {
     /// nearest known key. It never contains a value.
     pub fn parse(url: &str) -> Result<Self, ConfigError> {
         check_text(url.trim())?;
-        let url = Url::parse(url.trim()).map_err(|error| ConfigError::url(&error.to_string()))?;
+        let (url, others) = split(url.trim())?;
+        let url = Url::parse(&url).map_err(|error| ConfigError::url(&error.to_string()))?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err(ConfigError::url(
                 "it must begin with postgres:// or postgresql://",
             ));
         }
         let mut config = Self::new(server(&url)?);
+        config.hosts = [vec![Host::of(&url)?], others].concat();
         let mut given = Parameters::of(&url)?;
         config.given = given.shown();
         given.boolean("pgbouncer", &mut config.pgbouncer)?;
@@ -156,6 +166,8 @@ impl Config {
             lock_timeout: seconds(2),
             idle_in_transaction_session_timeout: seconds(10),
             pgbouncer: false,
+            target_session_attrs: TargetSessionAttrs::Any,
+            hosts: Vec::new(),
             endpoint,
             tls: Tls::default(),
             session: Vec::new(),
@@ -220,7 +232,12 @@ impl Config {
     fn read_connection(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
         let mut options = self.endpoint.clone().disable_statement_logging();
         if let Some(host) = given.text("host") {
-            options = at(options, &host);
+            self.hosts = vec![self.hosts[0].at(host)];
+        }
+        options = self.hosts[0].apply(options);
+        let known = TargetSessionAttrs::ALL;
+        if let Some(index) = given.choice("target_session_attrs", &known.map(|(name, _)| name))? {
+            self.target_session_attrs = known[index].1;
         }
         if let Some(name) = given.text("application_name") {
             options = options.application_name(&name);
@@ -335,24 +352,6 @@ impl Config {
         };
         let given = self.endpoint.get_application_name().map(str::to_owned);
         given.or_else(program).unwrap_or_default()
-    }
-
-    /// `host:port`, or the socket's folder.
-    #[must_use]
-    pub fn address(&self) -> String {
-        match self.server() {
-            (folder, None) => folder,
-            (host, Some(port)) => format!("{host}:{port}"),
-        }
-    }
-
-    /// The host and the port, or the socket's folder and none.
-    pub(crate) fn server(&self) -> (String, Option<u16>) {
-        let endpoint = &self.endpoint;
-        match endpoint.get_socket() {
-            Some(folder) => (folder.display().to_string(), None),
-            None => (endpoint.get_host().to_owned(), Some(endpoint.get_port())),
-        }
     }
 
     /// What numbers and spans call the pool: `host:port/database`.

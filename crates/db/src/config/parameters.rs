@@ -34,6 +34,7 @@ table! {
     "sslcert", "none", "the same, as Prisma names it; with sslkey: the client's certificate";
     "sslkey", "none", "file of the client certificate's key";
     "host", "the URL's host", "overrides it; a folder for a unix socket";
+    "target_session_attrs", "any", "which of several hosts fits: any, read-write, read-only, primary, standby or prefer-standby";
     "options", "none", "settings for each session: `-c name=value …`";
 }
 

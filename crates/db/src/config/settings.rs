@@ -73,6 +73,7 @@ impl Config {
             "min_connections" => self.min_connections.to_string(),
             "queue_limit" => self.queue_limit.to_string(),
             "pgbouncer" => self.pgbouncer.to_string(),
+            "target_session_attrs" => self.target_session_attrs.to_string(),
             "queue_target" => self
                 .queue_target
                 .map_or_else(|| "never".to_owned(), seconds),

@@ -35,6 +35,18 @@ fn warnings(parameters: &str, change: impl Fn(&mut Answers)) -> String {
 }
 
 #[test]
+fn several_hosts_need_to_know_which_of_them_is_wanted() {
+    let of = |url: &str| {
+        let config = Config::parse(url).expect("valid");
+        report(&config, 10, 1, &healthy()).warnings.join(" ")
+    };
+    let any = of("postgres://a,b/d");
+    assert!(any.contains("set target_session_attrs=read-write"), "{any}");
+    assert_eq!(of("postgres://a,b/d?target_session_attrs=read-write"), "");
+    assert_eq!(of("postgres://a/d"), "");
+}
+
+#[test]
 fn the_checklist_asks_for_a_limit_and_for_a_role() {
     let changes = |parameters: &str, rights: Option<&str>| {
         let config =

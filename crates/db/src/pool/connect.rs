@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::Span;
@@ -17,7 +17,9 @@ use crate::error::Error;
 use crate::fleet::Session;
 use crate::metrics::Outcome;
 use crate::pool::closing::close_idle;
-use crate::pool::handshake::{establish, session};
+use crate::pool::first_question::First;
+use crate::pool::handshake::session;
+use crate::pool::hosts::{Reached, reach};
 use crate::pool::pooler;
 use crate::pool::state::{Failures, Opened, Shared};
 use crate::spans;
@@ -32,35 +34,35 @@ const EARLY: Duration = Duration::from_secs(10);
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Opens the control connection, within `connect_timeout`.
-pub(crate) async fn open_control(pool: &Shared) -> Result<PgConnection, Error> {
+pub(crate) async fn open_control(pool: &Shared) -> Result<Reached, Error> {
     let session = match pool.follows() {
         true => Session::Claiming(pool.claim.load(Relaxed)),
         false => Session::Beside,
     };
-    within_timeout(pool, establish(pool, session, |options| options)).await
+    within_timeout(pool, reach(pool, session)).await
 }
 
 /// Opens a connection that does not belong to the pool, with the service's hook.
 pub(crate) async fn open_for_work(pool: &Shared) -> Result<PgConnection, Error> {
     let opened = async {
-        let mut connection = establish(pool, Session::Beside, |options| options).await?;
+        let mut reached = reach(pool, Session::Beside).await?;
         if !pool.is_pooled() {
-            let own = backend(pool, &mut connection).await;
-            let own = own.map_err(|source| ConnectError::new(&pool.config, source))?;
-            if own.is_none() {
+            let first = reached.first(pool).await;
+            let first = first.map_err(|source| ConnectError::new(&pool.config, source))?;
+            if first.backend.is_none() {
                 pooler::found(pool)?;
             }
         }
-        run_hook(pool, &mut connection).await?;
-        Ok(connection)
+        run_hook(pool, &mut reached.inner).await?;
+        Ok(reached.inner)
     };
     within_timeout(pool, opened).await
 }
 
-async fn within_timeout(
+async fn within_timeout<T>(
     pool: &Shared,
-    opened: impl Future<Output = Result<PgConnection, ConnectError>>,
-) -> Result<PgConnection, Error> {
+    opened: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, Error> {
     let limit = pool.config.connect_timeout.unwrap_or(Duration::MAX);
     let opened = timeout(limit, opened).await;
     let opened = opened.unwrap_or_else(|_| Err(ConnectError::timeout(&pool.config)));
@@ -109,14 +111,18 @@ async fn connect(
 
 async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
     let (config, started) = (&pool.config, Instant::now());
-    let generation = pool.state().generation;
     let failed = |source| ConnectError::new(config, source);
-    let mut inner = establish(pool, session(pool), |options| options).await?;
-    let mut own = None;
-    if !pool.is_pooled() {
-        own = backend(pool, &mut inner).await.map_err(failed)?;
-    }
-    if own.is_none() {
+    let mut reached = reach(pool, session(pool)).await?;
+    let first = match pool.is_pooled() && reached.first.is_none() {
+        true => First::default(),
+        false => reached.first(pool).await.map_err(failed)?,
+    };
+    let Reached {
+        mut inner,
+        generation,
+        ..
+    } = reached;
+    if first.backend.is_none() {
         pooler::found(pool)?;
         pooler::keeps_statements_apart(pool, &mut inner, is_direct(pool)).await?;
     }
@@ -128,7 +134,8 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
     pool.metrics.create_time.record(took);
     Ok(Opened {
         inner,
-        backend: own,
+        backend: first.backend,
+        timeline: first.role.timeline,
         generation,
         expires: config
             .max_connection_lifetime
@@ -140,28 +147,12 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
 
 /// Whether a connection that is told which instance it belongs to still knows it afterwards.
 async fn is_direct(pool: &Shared) -> bool {
-    let told = [("pool.instance", pool.instance.id())];
-    let opened = establish(pool, Session::Beside, |options| options.options(told)).await;
-    match opened {
-        Ok(mut connection) => matches!(backend(pool, &mut connection).await, Ok(Some(_))),
+    match reach(pool, Session::Asking).await {
+        Ok(mut reached) => {
+            matches!(reached.first(pool).await, Ok(first) if first.backend.is_some())
+        }
         Err(_) => false,
     }
-}
-
-/// What tells this session from all others of the server, also from a later one with the same process id. `None` if it is
-/// not the one that was opened, but one of a pooler's.
-pub(crate) async fn backend(
-    pool: &Shared,
-    connection: &mut PgConnection,
-) -> Result<Option<Arc<str>>, sqlx::Error> {
-    // Text protocol: a prepared statement would stay on the server for a query that never comes again.
-    const SQL: &str = "select format('pid = %s and backend_start = %L', pid, backend_start), \
-                              current_setting('pool.instance', true) \
-                       from pg_stat_activity where pid = pg_backend_pid()";
-    let row = sqlx::raw_sql(SQL).fetch_one(connection).await?;
-    let backend: String = row.try_get_unchecked(0)?;
-    let told: Option<String> = row.try_get_unchecked(1)?;
-    Ok((told.as_deref() == Some(pool.instance.id())).then(|| backend.into()))
 }
 
 /// Counts a connection that is being opened, also when its task is dropped.

@@ -208,8 +208,15 @@ impl Connection {
             || state.is_none_or(|state| state.failed.is_some() || state.changed || state.doubtful)
     }
 
-    /// An error if sqlx is less deep in transactions than was begun here: what comes now would not be in the same one.
-    pub(crate) fn verify_depth(&mut self) -> Result<(), Error> {
+    /// An error if what comes now would not be in the transaction that was begun here, because sqlx is less deep in
+    /// transactions, or would go to a server whose place another one has taken.
+    pub(crate) fn verify(&mut self) -> Result<(), Error> {
+        if let Some((opened, permit)) = &self.held
+            && !permit.pool.servers.is_current(opened.timeline)
+        {
+            self.condition = Condition::Broken;
+            return Err(Error::Failover);
+        }
         let begun = self.transaction.as_ref().map_or(0, |state| state.depth);
         if PgTransactionManager::get_transaction_depth(self.inner()) < begun {
             let why =

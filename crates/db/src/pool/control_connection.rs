@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::error::Error;
 use crate::fleet::{Fleet, Session};
 use crate::pool::connect;
-use crate::pool::state::Shared;
+use crate::pool::state::{Control, Shared};
 
 /// Longest wait for its answer. Nothing that runs here takes long on a server that is well.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -52,15 +52,22 @@ pub(crate) async fn terminate(pool: &Shared, backends: &str) -> Result<(), Error
 async fn run(pool: &Shared, sql: &str) -> Result<Vec<PgRow>, Error> {
     let mut kept = pool.control.lock().await;
     // Taken out while it is in use: whoever gives up half-way takes it along, and the next one opens another.
-    if let Some((mut connection, _)) = kept.take()
-        && let Ok(rows) = ask(&mut connection, sql).await
+    let generation = pool.state().generation;
+    if let Some(mut control) = kept.take()
+        && control.generation == generation
+        && let Ok(rows) = ask(&mut control.connection, sql).await
     {
-        *kept = Some((connection, Instant::now()));
+        control.used = Instant::now();
+        *kept = Some(control);
         return Ok(rows);
     }
-    let mut connection = connect::open_control(pool).await?;
-    let rows = ask(&mut connection, sql).await?;
-    *kept = Some((connection, Instant::now()));
+    let mut opened = connect::open_control(pool).await?;
+    let rows = ask(&mut opened.inner, sql).await?;
+    *kept = Some(Control {
+        connection: opened.inner,
+        used: Instant::now(),
+        generation: opened.generation,
+    });
     Ok(rows)
 }
 
@@ -88,7 +95,7 @@ pub(crate) async fn close(pool: &Shared, at_once: bool) {
     let Ok(mut kept) = pool.control.try_lock() else {
         return;
     };
-    if let Some((connection, _)) = kept.take_if(|(_, used)| at_once || used.elapsed() > IDLE) {
-        let _ = timeout(ANSWER_TIMEOUT, connection.close()).await;
+    if let Some(control) = kept.take_if(|control| at_once || control.used.elapsed() > IDLE) {
+        let _ = timeout(ANSWER_TIMEOUT, control.connection.close()).await;
     }
 }

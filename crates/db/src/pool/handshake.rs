@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 
 use crate::config::hooks::Credentials;
+use crate::config::hosts::Host;
 use crate::connect_error::ConnectError;
 use crate::fleet::Session;
 use crate::pool::pooler;
@@ -14,20 +15,31 @@ use crate::pool::state::Shared;
 /// How often one connection is tried with credentials that were never tried before.
 const MOST_ATTEMPTS: u32 = 5;
 
-/// What the next connection is opened with.
-pub(crate) fn options(pool: &Shared) -> Arc<PgConnectOptions> {
+/// What the next connection is opened with, at the host that was right last.
+pub(crate) fn options(pool: &Shared) -> PgConnectOptions {
+    options_at(pool, &pool.config.hosts()[pool.servers.last()])
+}
+
+fn options_at(pool: &Shared, host: &Host) -> PgConnectOptions {
     let options = pool.options.lock();
-    options.unwrap_or_else(PoisonError::into_inner).clone()
+    let options = options.unwrap_or_else(PoisonError::into_inner).clone();
+    match pool.config.hosts() {
+        // It may have moved since: the environment is read again after a failure.
+        [_] => (*options).clone(),
+        _ => host.apply((*options).clone()),
+    }
 }
 
 /// The same with the name that says whose the session is, which a pooler in between would have to change with each client.
+/// A pooler does not pass the instance on, by which it is found.
 fn named(pool: &Shared, options: PgConnectOptions, session: Session) -> PgConnectOptions {
-    match pool.is_pooled() {
-        true => options,
-        // A pooler does not pass the second one on, by which it is found.
-        false => options
+    let instance = [("pool.instance", pool.instance.id())];
+    match (pool.is_pooled(), session) {
+        (true, Session::Asking) => options.options(instance),
+        (true, _) => options,
+        (false, _) => options
             .application_name(&pool.instance.name_of(session))
-            .options([("pool.instance", pool.instance.id())]),
+            .options(instance),
     }
 }
 
@@ -41,35 +53,37 @@ pub(crate) fn session(pool: &Shared) -> Session {
 
 /// What sqlx's own pools open their connections with.
 pub(crate) fn options_of_part(pool: &Shared) -> PgConnectOptions {
-    named(pool, (*options(pool)).clone(), session(pool))
+    named(pool, options(pool), session(pool))
 }
 
-/// Opens a connection. Credentials that the server refuses are asked for again, as long as there are new ones.
+/// Opens a connection to one of the hosts. Credentials that the server refuses are asked for again, as long as there are new
+/// ones.
 pub(crate) async fn establish(
     pool: &Shared,
+    host: &Host,
     session: Session,
-    change: impl Fn(PgConnectOptions) -> PgConnectOptions,
 ) -> Result<PgConnection, ConnectError> {
     let mut credentials = ask(pool, 0).await?;
     let mut refused = 0;
     loop {
         let pooled = pool.is_pooled();
-        let options = (*options(pool)).clone();
+        let options = options_at(pool, host);
         // Not those that another connection has got meanwhile, which may be older.
         let options = match &credentials {
             Some(credentials) => credentials.apply(options),
             None => options,
         };
-        let opened = change(named(pool, options, session)).connect().await;
-        let error = match opened.map_err(|source| ConnectError::new(&pool.config, source)) {
-            Err(error) if error.is_authentication() => error,
-            // What it was told is more than it takes: the next attempt says less.
-            Err(error) if error.is_pooler() && !pooled => {
-                pooler::found(pool)?;
-                continue;
-            }
-            opened => return opened,
-        };
+        let opened = named(pool, options, session).connect().await;
+        let error =
+            match opened.map_err(|source| ConnectError::new(&pool.config.only(host), source)) {
+                Err(error) if error.is_authentication() => error,
+                // What it was told is more than it takes: the next attempt says less.
+                Err(error) if error.is_pooler() && !pooled => {
+                    pooler::found(pool)?;
+                    continue;
+                }
+                opened => return opened,
+            };
         refused += 1;
         credentials = match &credentials {
             None if refused == 1 && read_again(pool) => None,
@@ -92,7 +106,7 @@ async fn ask(pool: &Shared, refused: u32) -> Result<Option<Credentials>, Connect
     };
     let given = provider(refused).await;
     let given = given.map_err(|error| ConnectError::credentials(&pool.config, error))?;
-    keep(pool, given.apply((*options(pool)).clone()));
+    keep(pool, given.apply(options(pool)));
     Ok(Some(given))
 }
 
@@ -111,6 +125,11 @@ fn read_again(pool: &Shared) -> bool {
 
 fn keep(pool: &Shared, options: PgConnectOptions) {
     *pool.options.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
+    tell_parts(pool);
+}
+
+/// Has the pools of sqlx's own open their connections with what is right now.
+pub(crate) fn tell_parts(pool: &Shared) {
     let options = options_of_part(pool);
     for part in pool.permits.parts().iter() {
         part.pool.set_connect_options(options.clone());

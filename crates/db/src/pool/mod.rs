@@ -2,8 +2,8 @@
 //! files below it:
 //!
 //! `close` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` · `connection` · `in_transaction`, `recycle` ·
-//! `control_connection` · `connect` · `handshake` · `pooler` · `closing` · `report` · `state` · `permits`, `holder` · `condition`,
-//! `delay`
+//! `control_connection` · `connect` · `hosts` · `handshake`, `first_question` · `pooler` · `closing` · `report` · `state` ·
+//! `permits`, `holder`, `servers` · `condition`, `delay`
 
 mod acquire;
 mod close;
@@ -14,9 +14,11 @@ mod connection;
 mod control_connection;
 mod delay;
 mod events;
+mod first_question;
 mod follow;
 mod handshake;
 mod holder;
+mod hosts;
 mod in_transaction;
 mod janitor;
 mod lease;
@@ -26,6 +28,7 @@ mod pooler;
 mod queue;
 mod recycle;
 mod report;
+mod servers;
 mod state;
 
 use std::fmt;
@@ -199,7 +202,7 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn connect_options(&self) -> PgConnectOptions {
-        (*handshake::options(&self.0)).clone()
+        handshake::options(&self.0)
     }
 
     /// Whether [`close`](Self::close) was called.

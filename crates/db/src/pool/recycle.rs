@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::error::{is_broken, is_in_transaction};
 use crate::pool::state::{Opened, Shared};
-use crate::pool::{connect, control_connection};
+use crate::pool::{connect, control_connection, first_question};
 
 /// How long a connection may take to become clean. It keeps its permit meanwhile, so this is short.
 const DEADLINE: Duration = Duration::from_millis(600);
@@ -96,8 +96,8 @@ async fn is_sound(pool: &Shared, connection: &mut Opened) -> Result<bool, sqlx::
     let Some(backend) = &connection.backend else {
         return Ok(false);
     };
-    let now = connect::backend(pool, &mut connection.inner).await?;
-    Ok(now.as_ref() == Some(backend)
+    let now = first_question::ask(pool, &mut connection.inner).await?;
+    Ok(now.backend.as_ref() == Some(backend)
         && PgTransactionManager::get_transaction_depth(&connection.inner) == 0)
 }
 

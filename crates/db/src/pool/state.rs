@@ -19,6 +19,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::pool::holder::{Caller, Holder, Origin};
 use crate::pool::permits::{Pace, Permits};
+use crate::pool::servers::Servers;
 use crate::server_limits::ServerLimits;
 use crate::work::{Turn, Work};
 
@@ -37,13 +38,15 @@ pub(crate) struct Shared {
     pub(crate) available: Notify,
     /// A lease ended: `close` listens.
     pub(crate) returned: Notify,
-    /// The control connection, and when it was last used.
-    pub(crate) control: tokio::sync::Mutex<Option<(PgConnection, Instant)>>,
+    /// The control connection.
+    pub(crate) control: tokio::sync::Mutex<Option<Control>>,
     pub(crate) metrics: Metrics,
     /// Set once the janitor runs.
     pub(crate) janitor: OnceLock<()>,
     /// What the next connection is opened with.
     pub(crate) options: Mutex<Arc<PgConnectOptions>>,
+    /// Which of several servers it works with.
+    pub(crate) servers: Servers,
     /// What the server allows, as it was last asked.
     pub(crate) server: Mutex<Option<ServerLimits>>,
     /// Set once a pooler was found between the pool and the server: what each transaction is told then.
@@ -73,6 +76,7 @@ impl Shared {
             metrics: Metrics::new(config.pool_name(), config.database()),
             janitor: OnceLock::new(),
             options: Mutex::new(Arc::new(config.options(config.pgbouncer))),
+            servers: Servers::default(),
             server: Mutex::default(),
             instance: Instance::new(&config.application_name()),
             claim: AtomicU32::new(1),
@@ -137,11 +141,21 @@ impl Shared {
     }
 }
 
+/// The connection beside the pool, and when it was last used.
+pub(crate) struct Control {
+    pub(crate) connection: PgConnection,
+    pub(crate) used: Instant,
+    /// One of an earlier generation than the state's may be another server's.
+    pub(crate) generation: u64,
+}
+
 /// An open connection.
 pub(crate) struct Opened {
     pub(crate) inner: PgConnection,
     /// The condition by which `pg_stat_activity` knows this session and no other. `None` behind a pooler.
     pub(crate) backend: Option<Arc<str>>,
+    /// The timeline that its server wrote, 0 where nobody asked.
+    pub(crate) timeline: u32,
     /// Connections of an earlier generation than the state's are closed instead of reused.
     pub(crate) generation: u64,
     pub(crate) expires: Option<Instant>,

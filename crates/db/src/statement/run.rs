@@ -14,7 +14,7 @@ use sqlx::{Connection as _, Either, Execute, Executor, Postgres, SqlStr};
 use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::Span;
 
-use crate::error::{Error, is_broken, is_stale_plan, is_timeout, was_idle};
+use crate::error::{Error, is_at_wrong_server, is_broken, is_stale_plan, is_timeout, was_idle};
 use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
 use crate::pool::{Condition, Connection, Origin, Patience, Pool, Shared, acquire, on_one_line};
@@ -197,7 +197,7 @@ pub(crate) async fn run_on_pool(
         connection.limit(pool).await?;
     }
     match run(&pool.0, &mut connection, statement, answer).await {
-        Err(error) if answer.is_empty() && may_repeat(statement, &error) => {
+        Err(error) if answer.is_empty() && may_repeat(pool, statement, &error) => {
             drop(connection);
             // Boxed, because each statement would carry the size of what almost none needs.
             Box::pin(repeat(pool, statement, answer)).await
@@ -221,7 +221,12 @@ async fn repeat(
 }
 
 /// Whether a statement that failed before its first row has surely not run, or may run twice.
-fn may_repeat(statement: &Statement, error: &sqlx::Error) -> bool {
+fn may_repeat(pool: &Pool, statement: &Statement, error: &sqlx::Error) -> bool {
+    if is_at_wrong_server(error) && pool.0.config.hosts().len() > 1 {
+        // Before the next attempt, so that it does not get another connection to the same server.
+        pool.evict();
+        return statement.arguments.is_some();
+    }
     was_idle(error) || is_broken(error) && !is_timeout(error) && only_reads(statement.sql.as_str())
 }
 
@@ -232,6 +237,7 @@ pub(crate) async fn run(
     statement: &Statement,
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
+    connection.verify()?;
     let patience = match connection.transaction.is_some() {
         true => verify(connection, statement)?,
         false => None,
@@ -365,7 +371,6 @@ fn verify(
     connection: &mut Connection,
     statement: &Statement,
 ) -> Result<Option<Patience>, sqlx::Error> {
-    connection.verify_depth()?;
     let patience = connection.patience();
     if let Some(over) = patience
         .as_ref()

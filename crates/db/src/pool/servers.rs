@@ -1,0 +1,42 @@
+//! Which of several servers the pool works with, and how far it has seen the history of the database come.
+
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+/// A standby that is promoted begins a new timeline, so that of two servers that take writes the one with the lower number
+/// has been left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Servers {
+    /// The place of the host that was right last, counted from 1; 0 as long as none was.
+    last: AtomicU32,
+    /// The highest timeline that was seen, 0 where nobody asks for it.
+    timeline: AtomicU32,
+}
+
+impl Servers {
+    /// The place of the host that was right last, or the first one.
+    pub(crate) fn last(&self) -> usize {
+        self.last.load(SeqCst).saturating_sub(1) as usize
+    }
+
+    /// Whether no server has gone further than this timeline. A standby has none of its own: 0.
+    pub(crate) fn is_current(&self, timeline: u32) -> bool {
+        timeline == 0 || timeline >= self.timeline.load(SeqCst)
+    }
+
+    /// The highest timeline that was seen.
+    pub(crate) fn timeline(&self) -> u32 {
+        self.timeline.load(SeqCst)
+    }
+
+    /// The host at this place was right. Says whether that is another server than before.
+    pub(crate) fn found(&self, place: usize, timeline: u32) -> bool {
+        let before = self.timeline.fetch_max(timeline, SeqCst);
+        // Another one was seen since this one was asked: its connection is not used.
+        if timeline != 0 && timeline < before {
+            return false;
+        }
+        let place = u32::try_from(place + 1).unwrap_or(u32::MAX);
+        let last = self.last.swap(place, SeqCst);
+        last != 0 && (last != place || before != 0 && timeline > before)
+    }
+}
