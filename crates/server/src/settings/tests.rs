@@ -1,5 +1,8 @@
 //! Settings are read, checked and explained.
 
+use std::fs;
+use std::path::Path;
+
 use super::*;
 
 fn read(key: &str, value: &str) -> Result<Settings, SettingError> {
@@ -126,4 +129,57 @@ fn help_has_each_setting_and_its_default() {
         let line = lines.find(|line| line.trim_start().starts_with(setting.key));
         assert!(line.unwrap().ends_with(&format!("({default})")), "{line:?}");
     }
+}
+
+/// The number behind this word in a text, the first time it comes.
+fn number(text: &str, word: &str) -> u64 {
+    let (_, rest) = text.split_once(word).unwrap_or_else(|| panic!("no {word}"));
+    let rest = rest.trim_start_matches([' ', '"']);
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    rest[..end].parse().unwrap()
+}
+
+/// What `ops/kubernetes` and `docker-compose.yml` leave out is the code's own, and what they say has to go with it.
+#[test]
+fn the_orchestrators_numbers_go_with_the_defaults() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read_file = |path: String| fs::read_to_string(root.join(&path)).expect(&path);
+    let production = read("APP_ENV", "production").unwrap();
+    let (delay, timeout) = (production.shutdown_delay(), production.shutdown_timeout);
+    for service in ["customer", "reservation"] {
+        let code = read_file(format!("services/{service}/src/lib.rs"));
+        let manifest = read_file(format!("ops/kubernetes/base/{service}.yaml"));
+        assert!(manifest.contains("{name: APP_ENV, value: production}"));
+        for key in [
+            "name: PORT",
+            "name: SHUTDOWN_DELAY",
+            "name: SHUTDOWN_TIMEOUT",
+        ] {
+            assert!(!manifest.contains(key), "{service}: {key} is the default");
+        }
+        let port = number(&code, " port: ");
+        assert_eq!(number(&manifest, "containerPort: "), port, "{service}");
+        assert_eq!(number(&manifest, "prometheus.io/port: "), port, "{service}");
+        let grace = Duration::from_secs(number(&manifest, "terminationGracePeriodSeconds: "));
+        assert!(grace > delay + timeout, "{service}: killed while it drains");
+        let (_, readiness) = manifest.split_once("readinessProbe:").unwrap();
+        let noticed =
+            number(readiness, "periodSeconds: ") * number(readiness, "failureThreshold: ");
+        assert!(
+            Duration::from_secs(noticed) < delay,
+            "{service}: noticed too late that it goes"
+        );
+        // A check of the pool takes a second at most.
+        assert!(number(readiness, "timeoutSeconds: ") > 1, "{service}");
+        for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
+            let (_, probe) = manifest.split_once(probe).unwrap();
+            let (_, asked) = probe.split_once("path: ").unwrap();
+            assert!(asked.starts_with(path), "{service}: {path}");
+        }
+    }
+    let compose = read_file("docker-compose.yml".to_owned());
+    let grace = Duration::from_secs(number(&compose, "stop_grace_period: "));
+    assert!(grace > delay + timeout, "Compose kills it while it drains");
 }
