@@ -8,7 +8,7 @@ use futures_core::future::BoxFuture;
 use sqlx::{PgConnection, Postgres};
 
 use crate::error::{Error, is_broken, is_conflict};
-use crate::pool::{Connection, Lease, MaybeLease, Origin, Pool, acquire};
+use crate::pool::{Connection, Lease, MaybeLease, Origin, Pool, acquire_anywhere};
 use crate::transaction::{Left, LeftBehind, Transaction, TransactionOptions};
 
 impl Pool {
@@ -99,7 +99,7 @@ fn begin_at(
         let limits = pool.1.as_deref().copied().unwrap_or_default();
         let take = async || {
             Ok::<_, Error>(MaybeLease::Taken(Lease(
-                acquire(&pool.0, pool.1.as_deref(), Origin::Code(place)).await?,
+                acquire_anywhere(&pool.0, pool.1.as_deref(), Origin::Code(place)).await?,
             )))
         };
         match Transaction::start(take().await?, options, &limits).await {

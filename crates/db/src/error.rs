@@ -180,6 +180,20 @@ pub(crate) fn is_at_wrong_server(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether a replica failed in what a primary may answer: it does not answer, it takes no writes, it stopped a statement to go on
+/// replaying, or it lacks a table that was just made.
+pub(crate) fn is_of_replica(error: &Error) -> bool {
+    match error {
+        Error::Connect(_) | Error::NoAnswer(_) | Error::Failover => true,
+        Error::Sqlx(error) => {
+            let code = code_of(error).unwrap_or_default();
+            let of_standby = ["25006", "40001", "55000", "0A000", "42"];
+            is_broken(error) || of_standby.iter().any(|start| code.starts_with(start))
+        }
+        _ => false,
+    }
+}
+
 /// Whether the connection that gave this error is of no further use.
 pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
     match error {

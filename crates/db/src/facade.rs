@@ -18,7 +18,7 @@ mod nothing {
     pub(crate) struct Histogram;
 
     impl Histogram {
-        pub(crate) fn set(&self, _: u32) {}
+        pub(crate) fn set(&self, _: impl Into<f64>) {}
         pub(crate) fn absolute(&self, _: u64) {}
         pub(crate) fn record(&self, _: std::time::Duration) {}
     }

@@ -42,6 +42,7 @@ mod migrate;
 mod only_reads;
 mod pool;
 mod queue_error;
+mod seen;
 mod server_limits;
 mod session_effect;
 mod share;
@@ -69,8 +70,11 @@ pub use limits::Limits;
 pub use listener::{Heard, Listener};
 pub use metrics::{CloseReason, Stats, Times};
 pub use migrate::Schema;
-pub use pool::{Closed, Connection, Held, Lease, MaybeLease, Pool, pool};
+pub use pool::{
+    Closed, Connection, Held, Lease, MaybeLease, Pool, ReplicaState, ReplicaStats, pool,
+};
 pub use queue_error::{PoolTimeout, QueueLimit};
+pub use seen::{Seen, with_seen};
 pub use server_limits::ServerLimits;
 pub use transaction::{Isolation, Transaction, TransactionOptions};
 pub use usage::{Usage, carry, with_usage};

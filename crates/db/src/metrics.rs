@@ -202,9 +202,10 @@ macro_rules! table {
             describe_counter!(CLOSED.0, CLOSED.1);
             $(describe_histogram!($histogram_name, Unit::$unit, $histogram_help);)*
             describe_histogram!(STATEMENT.0, Unit::Seconds, STATEMENT.1);
-            for (name, help) in SERVER {
+            for (name, help) in SERVER.into_iter().chain([USABLE]) {
                 describe_gauge!(name, help);
             }
+            describe_gauge!(LAG.0, Unit::Seconds, LAG.1);
         }
     };
 }
@@ -273,6 +274,14 @@ impl Metrics {
         }
     }
 
+    /// Hands to the `metrics` facade what is known of a replica.
+    pub(crate) fn publish_replica(&self, usable: bool, lag: Option<Duration>) {
+        let name = || self.pool.clone();
+        gauge!(USABLE.0, POOL_NAME => name()).set(f64::from(u8::from(usable)));
+        let lag = lag.map_or(f64::NAN, |lag| lag.as_secs_f64());
+        gauge!(LAG.0, POOL_NAME => name()).set(lag);
+    }
+
     /// Hands to the `metrics` facade how many sessions the server has, of how many, and what the instances may take of them.
     pub(crate) fn publish_server(&self, sessions: u32, server: &ServerLimits) {
         let values = [
@@ -316,6 +325,14 @@ const SERVER: [(&str, &str); 5] = [
         "Instances of this role with a connection open, this one among them",
     ),
 ];
+const USABLE: (&str, &str) = (
+    "db.replica.usable",
+    "1 if reads go to this replica, 0 if it does not answer, is too far behind, or is no standby",
+);
+const LAG: (&str, &str) = (
+    "db.replica.lag",
+    "How far this replica is behind the primary; NaN while that is not known",
+);
 // Those with a label of several values: the fields `closed` and `statement`.
 const CLOSED: (&str, &str) = (
     "db.client.connection.closed",
@@ -341,6 +358,8 @@ table! {
         leaked "db.client.connection.leaks" "Connections held for longer than leak_threshold";
         nested "db.client.connection.nested" "Tasks that asked for a second connection while they held one";
         repeated "db.client.connection.repeated" "Statements run again because their connection had ended while idle";
+        reads "db.client.read.routed" "Reads that were sent to this server, the primary or a replica";
+        fallbacks "db.client.read.fallbacks" "Reads that this replica did not answer and the primary had to";
     }
     histograms {
         wait_time "db.client.connection.wait_time" Seconds "Time a caller waited for a connection";

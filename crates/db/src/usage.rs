@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use tracing::Instrument as _;
 
-use crate::work;
+use crate::{seen, work};
 
 tokio::task_local! {
     static USAGE: Arc<Usage>;
@@ -64,7 +65,7 @@ pub fn with_usage<F: Future>(usage: Arc<Usage>, future: F) -> impl Future<Output
     USAGE.scope(usage, future)
 }
 
-/// Carries the caller's [`Work`](crate::Work), [`Usage`] and `tracing` span into a task that is spawned. Its deadline stays
+/// Carries the caller's [`Work`](crate::Work), [`Usage`], [`Seen`](crate::Seen) and `tracing` span into a task that is spawned. Its deadline stays
 /// behind: what outlives a request is not bound by it.
 ///
 /// ```no_run
@@ -75,16 +76,20 @@ pub fn with_usage<F: Future>(usage: Arc<Usage>, future: F) -> impl Future<Output
 /// # }
 /// ```
 pub fn carry<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let (work, usage) = (work::current(), current());
-    let carried = async move {
-        match (work, usage) {
-            (Some(work), Some(usage)) => work::with_work(work, with_usage(usage, future)).await,
-            (Some(work), None) => work::with_work(work, future).await,
-            (None, Some(usage)) => with_usage(usage, future).await,
-            (None, None) => future.await,
-        }
+    let (work, usage, seen) = (work::current(), current(), seen::current());
+    let future = match seen {
+        Some(seen) => Either::Left(seen::with_seen(seen, future)),
+        None => Either::Right(future),
     };
-    carried.in_current_span()
+    let future = match usage {
+        Some(usage) => Either::Left(with_usage(usage, future)),
+        None => Either::Right(future),
+    };
+    let future = match work {
+        Some(work) => Either::Left(work::with_work(work, future)),
+        None => Either::Right(future),
+    };
+    future.in_current_span()
 }
 
 fn current() -> Option<Arc<Usage>> {

@@ -54,6 +54,16 @@ pub(crate) struct Hooks {
     pub(crate) credentials: Option<Arc<Provider>>,
 }
 
+impl Hooks {
+    /// These, and where there are none, the others'.
+    pub(crate) fn or(self, other: &Self) -> Self {
+        Self {
+            after_connect: self.after_connect.or_else(|| other.after_connect.clone()),
+            credentials: self.credentials.or_else(|| other.credentials.clone()),
+        }
+    }
+}
+
 // A panic in one of them leaves nothing here half done, and `Config` and `Pool` are both.
 impl UnwindSafe for Hooks {}
 impl RefUnwindSafe for Hooks {}

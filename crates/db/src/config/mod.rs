@@ -19,7 +19,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::config::connection::{Tls, quote_identifier, reject_session, server, session, tls};
-use crate::config::environment::url_from_env;
+use crate::config::environment::{replica_urls_from_env, url_from_env};
 use crate::config::hooks::Hooks;
 use crate::config::hosts::{Host, split};
 use crate::config::url::{Parameters, check_text};
@@ -73,6 +73,10 @@ pub struct Config {
     pub pgbouncer: bool,
     /// Which of several hosts fits. Default: any.
     pub target_session_attrs: TargetSessionAttrs,
+    /// How far a replica may be behind its primary and still be read. Default 5 s.
+    pub replica_max_lag: Option<Duration>,
+    /// The replicas of this primary, each with its own settings, for [`Pool::read`](crate::Pool::read). Default: none.
+    pub replicas: Vec<Self>,
     /// Where the server may be: at least one host.
     hosts: Vec<Host>,
     /// Who connects to which database, and how the connection is secured.
@@ -88,7 +92,7 @@ pub struct Config {
 
 impl Config {
     /// Reads `DATABASE_URL` from the environment, or from the file that `DATABASE_URL_FILE` names, where Docker and
-    /// Kubernetes put secrets. A password that the server does not accept is read there again before the next attempt.
+    /// Kubernetes put secrets, and with commas between them the URLs of replicas from `DATABASE_REPLICA_URLS`. A password that the server does not accept is read there again before the next attempt.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), db::ConfigError> {
@@ -101,8 +105,13 @@ impl Config {
     /// # Errors
     /// When it is missing or not valid; see [`Config::parse`].
     pub fn from_env() -> Result<Self, ConfigError> {
+        let replicas = replica_urls_from_env()?;
+        let replicas = replicas
+            .iter()
+            .map(|url| Self::parse(url).map_err(ConfigError::of_replica));
         Ok(Self {
             from_env: true,
+            replicas: replicas.collect::<Result<_, _>>()?,
             ..Self::parse(&url_from_env()?)?
         })
     }
@@ -167,6 +176,8 @@ impl Config {
             idle_in_transaction_session_timeout: seconds(10),
             pgbouncer: false,
             target_session_attrs: TargetSessionAttrs::Any,
+            replica_max_lag: seconds(5),
+            replicas: Vec::new(),
             hosts: Vec::new(),
             endpoint,
             tls: Tls::default(),
@@ -208,6 +219,7 @@ impl Config {
                 &mut self.max_idle_connection_lifetime,
             ),
             ("leak_threshold", &mut self.leak_threshold),
+            ("replica_max_lag", &mut self.replica_max_lag),
             (
                 "slow_statement_threshold",
                 &mut self.slow_statement_threshold,

@@ -35,6 +35,7 @@ table! {
     "sslkey", "none", "file of the client certificate's key";
     "host", "the URL's host", "overrides it; a folder for a unix socket";
     "target_session_attrs", "any", "which of several hosts fits: any, read-write, read-only, primary, standby or prefer-standby";
+    "replica_max_lag", "5", "seconds that a replica of DATABASE_REPLICA_URLS may be behind and still be read; 0 for no limit";
     "options", "none", "settings for each session: `-c name=value …`";
 }
 
@@ -71,6 +72,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// One of the URLs of `DATABASE_REPLICA_URLS` is wrong, as `DATABASE_URL` would be.
+    #[error("{}", .0.to_string().replacen("DATABASE_URL", "DATABASE_REPLICA_URLS", 1))]
+    Replica(Box<Self>),
     /// A parameter that does not exist.
     #[error("DATABASE_URL has an unknown parameter `{key}`{}", suggest(.nearest.as_deref()))]
     UnknownKey {
@@ -90,6 +94,11 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// The same about a URL of a replica.
+    pub(crate) fn of_replica(self) -> Self {
+        Self::Replica(Box::new(self))
+    }
+
     pub(crate) fn url(problem: &str) -> Self {
         Self::Url {
             problem: problem.to_owned(),

@@ -82,6 +82,7 @@ impl Config {
             "socket_timeout" => time(self.socket_timeout),
             "max_connection_lifetime" => time(self.max_connection_lifetime),
             "max_idle_connection_lifetime" => time(self.max_idle_connection_lifetime),
+            "replica_max_lag" => time(self.replica_max_lag),
             "leak_threshold" => time(self.leak_threshold),
             "slow_statement_threshold" => time(self.slow_statement_threshold),
             "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout"

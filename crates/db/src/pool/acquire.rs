@@ -337,3 +337,25 @@ async fn available(pool: &Arc<Shared>, caller: &Caller) -> Result<Taken, Error> 
         available.await;
     }
 }
+
+/// A connection of the pool; of its primary if it is a replica that does not answer.
+pub(crate) async fn acquire_anywhere(
+    pool: &Arc<Shared>,
+    limits: Option<&Limits>,
+    origin: Origin,
+) -> Result<Connection, Error> {
+    let Some(replica) = &pool.replica else {
+        return acquire(pool, limits, origin).await;
+    };
+    let acquired = tokio::select! {
+        acquired = acquire(pool, limits, origin.clone()) => acquired,
+        () = replica.health.lost() => Err(Error::NoAnswer(Duration::ZERO)),
+    };
+    match acquired {
+        Err(error) if replica.health.leaves_to_primary(&error) => {
+            pool.metrics.fallbacks.fetch_add(1, Relaxed);
+            acquire(&replica.primary, limits, origin).await
+        }
+        acquired => acquired,
+    }
+}

@@ -30,6 +30,16 @@ pub struct Closed {
     pub cut: u32,
 }
 
+impl Closed {
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            idle: self.idle + other.idle,
+            finished: self.finished + other.finished,
+            cut: self.cut + other.cut,
+        }
+    }
+}
+
 /// Time at the end of the deadline for ending what is still in use: a quarter of it, and no more than this.
 const LONGEST_END: Duration = Duration::from_millis(500);
 /// How long ending it may go on after the deadline.

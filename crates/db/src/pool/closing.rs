@@ -8,7 +8,8 @@ use tokio::time::timeout;
 
 use crate::error::Loss;
 use crate::metrics::CloseReason;
-use crate::pool::state::{Opened, Permit, Shared, State};
+use crate::pool::opened::Opened;
+use crate::pool::state::{Permit, Shared, State};
 
 /// So many connections that break within this time say that the others are broken too.
 const BREAKS: u32 = 3;
@@ -73,6 +74,9 @@ pub(crate) fn close_unwanted(permit: &mut Permit, connection: Opened, reason: Cl
 pub(crate) fn discard(permit: &mut Permit, connection: Opened, loss: Loss) {
     let retired = leave(permit, |state| broke(state, connection.generation, loss));
     permit.pool.metrics.closed[CloseReason::Broken as usize].fetch_add(1, Relaxed);
+    if let Some(replica) = &permit.pool.replica {
+        replica.health.forget();
+    }
     if let Some(retired) = retired {
         tracing::warn!(
             event = "failover",

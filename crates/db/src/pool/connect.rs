@@ -20,8 +20,9 @@ use crate::pool::closing::close_idle;
 use crate::pool::first_question::First;
 use crate::pool::handshake::session;
 use crate::pool::hosts::{Reached, reach};
+use crate::pool::opened::Opened;
 use crate::pool::pooler;
-use crate::pool::state::{Failures, Opened, Shared};
+use crate::pool::state::{Failures, Shared};
 use crate::spans;
 
 /// The first pause between two attempts, and the longest: at first for a restart, after [`EARLY`] for a longer outage.

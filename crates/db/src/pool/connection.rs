@@ -21,8 +21,9 @@ use crate::metrics::CloseReason;
 use crate::pool::closing::{close_connections, close_unwanted, discard};
 use crate::pool::condition::Condition;
 use crate::pool::in_transaction::{InTransaction, Patience};
+use crate::pool::opened::Opened;
 use crate::pool::recycle::{Undo, recycle};
-use crate::pool::state::{Opened, Permit, Shared};
+use crate::pool::state::{Permit, Shared};
 use crate::session_effect::SessionEffect;
 
 /// The janitor replaces connections while they are idle; one that never is goes when it is so much too old.
@@ -151,9 +152,10 @@ impl Connection {
             Err(_) => self.condition = after.max(Condition::Unsettled),
         }
         if let Err(error) = result {
-            let read_only = self.transaction.as_ref().is_some_and(|t| t.read_only);
+            let read_only = self.transaction.as_ref().is_some_and(|t| t.read_only)
+                || self.pool().replica.is_some();
             let loss = loss(error);
-            // That a read-only transaction cannot write says nothing about the server.
+            // That a read-only transaction or a replica cannot write says nothing about the server.
             if is_broken(error) || (loss == Loss::Server && !read_only) {
                 self.loss = Some(loss);
             }

@@ -3,17 +3,19 @@
 //! It is opened when it is needed, has one user at a time, and is closed by the janitor when it has been idle. Where the
 //! limit follows the fleet it stays, and its name tells the others what this instance may have open.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqlSafeStr};
 use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::fleet::{Fleet, Session};
 use crate::pool::connect;
-use crate::pool::state::{Control, Shared};
+use crate::pool::opened::Control;
+use crate::pool::state::Shared;
+use crate::seen::read_position;
 
 /// Longest wait for its answer. Nothing that runs here takes long on a server that is well.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -22,6 +24,55 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Asks for a sign of life.
 pub(crate) async fn ping(pool: &Shared) -> Result<(), Error> {
     run(pool, "").await.map(drop)
+}
+
+/// How far a server has come in the write-ahead log.
+pub(crate) struct Progress {
+    pub(crate) standby: bool,
+    /// What a standby has replayed, or a primary flushed to disk.
+    pub(crate) position: u64,
+    /// What a primary has written, also if it is not on disk yet.
+    pub(crate) written: u64,
+    /// The history that it writes or follows: another one begins with each promotion.
+    pub(crate) timeline: i64,
+}
+
+/// Asks for that.
+pub(crate) async fn progress(pool: &Shared) -> Result<Progress, Error> {
+    // Which timeline a standby follows is told to members of pg_read_all_stats; to others what its last restart point says,
+    // which may be minutes old.
+    const SQL: &str = "\
+        select standby::text, \
+               case when standby then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end::text, \
+               case when standby then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text, \
+               case when standby then coalesce((select received_tli from pg_stat_wal_receiver), \
+                                               (select timeline_id from pg_control_checkpoint())) \
+                    else ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int end::text \
+          from pg_is_in_recovery() as standby";
+    let row = run(pool, SQL).await?.pop();
+    let row = row.ok_or(sqlx::Error::RowNotFound)?;
+    let text = |index: usize| row.try_get_unchecked::<Option<String>, _>(index);
+    let position = |text: Option<String>| text.as_deref().and_then(read_position).unwrap_or(0);
+    Ok(Progress {
+        standby: text(0)?.as_deref() == Some("true"),
+        position: position(text(1)?),
+        written: position(text(2)?),
+        timeline: text(3)?.and_then(|text| text.parse().ok()).unwrap_or(0),
+    })
+}
+
+/// How far the primary has come, after everything that was acknowledged before. Who asks while others ask shares the next answer.
+pub(crate) async fn position(pool: &Shared) -> Result<u64, Error> {
+    let asked = pool.asked.0.load(SeqCst);
+    let mut answer = pool.asked.1.lock().await;
+    // One that was asked for after this call began.
+    if answer.0 > asked {
+        return Ok(answer.1);
+    }
+    let number = pool.asked.0.fetch_add(1, SeqCst) + 1;
+    let progress = progress(pool).await?;
+    *answer = (number, progress.written);
+    Ok(progress.written)
 }
 
 /// Tells the fleet what this pool may have open, and asks what the others have.

@@ -1,11 +1,12 @@
 //! The pool as its users see it. Each of its promises is kept in a file of this folder, and each file imports only
 //! files below it:
 //!
-//! `close` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` · `connection` · `in_transaction`, `recycle` ·
-//! `control_connection` · `connect` · `hosts` · `handshake`, `first_question` · `pooler` · `closing` · `report` · `state` ·
-//! `permits`, `holder`, `servers` · `condition`, `delay`
+//! `close` · `replicas`, `check` · `watch` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` · `connection` ·
+//! `in_transaction`, `recycle` · `control_connection` · `connect` · `hosts` · `handshake`, `first_question` · `pooler` · `closing` ·
+//! `report` · `state` · `opened`, `permits`, `holder`, `servers`, `health` · `condition`, `delay`
 
 mod acquire;
+mod check;
 mod close;
 mod closing;
 mod condition;
@@ -17,28 +18,32 @@ mod events;
 mod first_question;
 mod follow;
 mod handshake;
+mod health;
 mod holder;
 mod hosts;
 mod in_transaction;
 mod janitor;
 mod lease;
+mod opened;
 pub(crate) mod part;
 mod permits;
 mod pooler;
 mod queue;
 mod recycle;
+mod replicas;
 mod report;
 mod servers;
 mod state;
+mod watch;
 
 use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{PgConnection, SqlStr};
-use tokio::time::timeout;
 
 use crate::config::{Config, ConfigError};
 use crate::diagnosis::Diagnosis;
@@ -49,10 +54,11 @@ use crate::server_limits::ServerLimits;
 
 pub use crate::pool::close::Closed;
 pub use crate::pool::connection::Connection;
+pub use crate::pool::health::{ReplicaState, ReplicaStats};
 pub use crate::pool::holder::Held;
 pub use crate::pool::lease::{Lease, MaybeLease};
 
-pub(crate) use crate::pool::acquire::acquire;
+pub(crate) use crate::pool::acquire::{acquire, acquire_anywhere};
 pub(crate) use crate::pool::condition::Condition;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
 pub(crate) use crate::pool::in_transaction::{InTransaction, Patience};
@@ -60,10 +66,7 @@ pub(crate) use crate::pool::permits::Part;
 pub(crate) use crate::pool::recycle::roll_back_to;
 #[cfg(test)]
 pub(crate) use crate::pool::state::LOCKS;
-pub(crate) use crate::pool::state::Shared;
-
-/// Longest time a readiness check may take; `connect_timeout` where that is shorter.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) use crate::pool::state::{Replica, Shared};
 
 /// A pool of connections to one database. Clones are the same pool.
 ///
@@ -77,7 +80,12 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct Pool(pub(crate) Arc<Shared>, pub(crate) Option<Arc<Limits>>);
+pub struct Pool(
+    pub(crate) Arc<Shared>,
+    pub(crate) Option<Arc<Limits>>,
+    /// Its replicas.
+    Option<Arc<[Self]>>,
+);
 
 /// The process's one pool, made from `DATABASE_URL` at first use and the same ever after.
 ///
@@ -109,7 +117,11 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self(Arc::new(Shared::new(config)), None)
+        let primary = Arc::new(Shared::new(config, None));
+        let replica = |config| Self(Arc::new(Shared::of_replica(config, &primary)), None, None);
+        let replicas: Arc<[Self]> = primary.config.replicas.iter().map(replica).collect();
+        let replicas = (!replicas.is_empty()).then_some(replicas);
+        Self(primary, None, replicas)
     }
 
     /// A pool with its first connection open.
@@ -139,7 +151,7 @@ impl Pool {
     pub fn acquire(&self) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
         let (pool, place) = (self.clone(), Location::caller());
         async move {
-            let acquired = acquire(&pool.0, pool.1.as_deref(), Origin::Code(place));
+            let acquired = acquire_anywhere(&pool.0, pool.1.as_deref(), Origin::Code(place));
             let mut lease = Lease(acquired.await?);
             lease.limit(&pool).await?;
             Ok(lease)
@@ -171,7 +183,9 @@ impl Pool {
     /// or a lease with some of them is an error.
     #[must_use]
     pub fn with(&self, limits: Limits) -> Self {
-        Self(self.0.clone(), Some(Arc::new(limits)))
+        let replicas = self.2.as_deref();
+        let replicas = replicas.map(|all| all.iter().map(|pool| pool.with(limits)).collect());
+        Self(self.0.clone(), Some(Arc::new(limits)), replicas)
     }
 
     /// A connection if one is idle, at once. It is not asked for a sign of life first, as [`acquire`](Self::acquire) does with
@@ -278,6 +292,12 @@ impl Pool {
         if let Some(server) = self.server() {
             metrics.publish_server(server.others + stats.open, &server);
         }
+        if let Some(Replica { health, .. }) = &self.0.replica {
+            metrics.publish_replica(health.state() == ReplicaState::Fresh, health.lag());
+        }
+        for replica in self.2.iter().flat_map(|replicas| replicas.iter()) {
+            replica.publish();
+        }
         stats
     }
 
@@ -335,47 +355,14 @@ impl Pool {
         server.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// One round trip that a full pool cannot delay, within 1 s or `connect_timeout` if that is shorter: for readiness.
-    ///
-    /// ```no_run
-    /// # async fn example(pool: &db::Pool) -> u16 {
-    /// match pool.check().await {
-    ///     Ok(()) => 200,
-    ///     Err(error) => {
-    ///         eprintln!("not ready: {error}");
-    ///         503
-    ///     }
-    /// }
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// Why the database cannot be used: [`Error::NoAnswer`] when the time is over, [`Error::Connect`] or
-    /// [`Error::Closed`].
-    pub async fn check(&self) -> Result<(), Error> {
-        let limit = self.config().connect_timeout.unwrap_or(CHECK_TIMEOUT);
-        let limit = limit.min(CHECK_TIMEOUT);
-        let checked = timeout(limit, self.round_trip(limit)).await;
-        checked.unwrap_or(Err(Error::NoAnswer(limit)))
-    }
-
-    async fn round_trip(&self, limit: Duration) -> Result<(), Error> {
-        const READINESS: SqlStr = SqlStr::from_static("/* readiness */");
-        if self.0.permits.semaphore.is_closed() {
-            return Err(Error::Closed);
-        }
-        if self.0.permits.semaphore.available_permits() == 0 {
-            return control_connection::ping(&self.0).await;
-        }
-        let mut lease = acquire(&self.0, None, Origin::Statement(READINESS)).await?;
-        lease.ping_within(limit).await
-    }
-
     /// Closes the pool for good. Waiters get [`Error::Closed`] at once, idle connections close, and busy ones may finish.
     /// Shortly before `deadline` (a quarter of it, 500 ms at most) the server is told to end the sessions of those that
     /// have not. Returns within 0.1 s after `deadline`, whatever the server does; with a deadline of zero at once.
     pub async fn close(&self, deadline: Duration) -> Closed {
-        close::close(&self.0, deadline).await
+        let replicas = self.2.iter().flat_map(|replicas| replicas.iter());
+        let replicas = join_all(replicas.map(|pool| close::close(&pool.0, deadline)));
+        let (closed, of_replicas) = join(close::close(&self.0, deadline), replicas).await;
+        of_replicas.into_iter().fold(closed, Closed::and)
     }
 }
 

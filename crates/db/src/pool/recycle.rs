@@ -8,7 +8,8 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 
 use crate::error::{is_broken, is_in_transaction};
-use crate::pool::state::{Opened, Shared};
+use crate::pool::opened::Opened;
+use crate::pool::state::Shared;
 use crate::pool::{connect, control_connection, first_question};
 
 /// How long a connection may take to become clean. It keeps its permit meanwhile, so this is short.

@@ -2,11 +2,10 @@
 //!
 //! The state keeps itself consistent and decides nothing: that is for the files that use it.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Notify;
 use tokio::task;
@@ -17,7 +16,9 @@ use crate::connect_error::ConnectError;
 use crate::fleet::Instance;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::pool::health::Health;
 use crate::pool::holder::{Caller, Holder, Origin};
+use crate::pool::opened::{Control, Opened};
 use crate::pool::permits::{Pace, Permits};
 use crate::pool::servers::Servers;
 use crate::server_limits::ServerLimits;
@@ -57,10 +58,14 @@ pub(crate) struct Shared {
     pub(crate) instance: Instance,
     /// What it has told the others that it may have open, if its limit follows them.
     pub(crate) claim: AtomicU32,
+    /// How many questions for the position have begun, and the last answer with its number.
+    pub(crate) asked: (AtomicU64, tokio::sync::Mutex<(u64, u64)>),
+    /// Whose replica it is, if it is one.
+    pub(crate) replica: Option<Replica>,
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, replica: Option<Replica>) -> Self {
         let pooler = OnceLock::new();
         if config.pgbouncer {
             let _ = pooler.set(config.in_transactions());
@@ -80,8 +85,21 @@ impl Shared {
             server: Mutex::default(),
             instance: Instance::new(&config.application_name()),
             claim: AtomicU32::new(1),
+            asked: Default::default(),
+            replica,
             config,
         }
+    }
+
+    /// The pool of a replica, with its primary's hooks where it has none.
+    pub(crate) fn of_replica(config: &Config, primary: &Arc<Self>) -> Self {
+        let mut config = config.clone();
+        config.hooks = config.hooks.or(&primary.config.hooks);
+        let replica = Replica {
+            primary: primary.clone(),
+            health: Health::default(),
+        };
+        Self::new(config, Some(replica))
     }
 
     /// Takes the pool's one lock. Nothing waits or calls out while it is held.
@@ -141,34 +159,11 @@ impl Shared {
     }
 }
 
-/// The connection beside the pool, and when it was last used.
-pub(crate) struct Control {
-    pub(crate) connection: PgConnection,
-    pub(crate) used: Instant,
-    /// One of an earlier generation than the state's may be another server's.
-    pub(crate) generation: u64,
-}
-
-/// An open connection.
-pub(crate) struct Opened {
-    pub(crate) inner: PgConnection,
-    /// The condition by which `pg_stat_activity` knows this session and no other. `None` behind a pooler.
-    pub(crate) backend: Option<Arc<str>>,
-    /// The timeline that its server wrote, 0 where nobody asked.
-    pub(crate) timeline: u32,
-    /// Connections of an earlier generation than the state's are closed instead of reused.
-    pub(crate) generation: u64,
-    pub(crate) expires: Option<Instant>,
-    pub(crate) idle_since: Instant,
-    /// Has to answer a ping before its next use, however fresh.
-    pub(crate) suspect: bool,
-}
-
-impl Opened {
-    /// Whether it has reached its age.
-    pub(crate) fn is_older_than(&self, time: Instant) -> bool {
-        self.expires.is_some_and(|expires| expires <= time)
-    }
+/// What the pool of a replica knows beside its connections.
+pub(crate) struct Replica {
+    /// Where it reads what the replica does not answer.
+    pub(crate) primary: Arc<Shared>,
+    pub(crate) health: Health,
 }
 
 /// Failures to open a connection, with no success since.

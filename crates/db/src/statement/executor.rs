@@ -13,8 +13,9 @@ use tokio::time::timeout;
 use crate::error::Error;
 use crate::pool::{Connection, Origin, Pool, acquire};
 use crate::session_effect::SessionEffect;
+use crate::statement::answer::Step;
 use crate::statement::rows::Rows;
-use crate::statement::run::{Statement, Step, run, run_on_pool};
+use crate::statement::run::{Statement, run, run_on_pool};
 
 // Only `fetch_many`, `fetch_optional`, `prepare_with` and `describe` are required. `execute` is written out because the
 // trait's own version passes its result through two boxed streams more. Futures and streams hold a clone of the pool, as

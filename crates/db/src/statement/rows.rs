@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use futures_core::future::BoxFuture;
 use futures_core::stream::Stream;
 
-use crate::statement::run::{Answer, Step};
+use crate::statement::answer::{Answer, Step};
 
 /// What has come and was not handed out yet, and whether anything ever was.
 #[derive(Clone, Default)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_core::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgArguments, PgConnection, PgQueryResult, PgRow, PgStatement};
+use sqlx::postgres::{PgArguments, PgConnection, PgStatement};
 use sqlx::{Connection as _, Either, Execute, Executor, Postgres, SqlStr};
 use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::Span;
@@ -17,52 +17,18 @@ use tracing::Span;
 use crate::error::{Error, is_at_wrong_server, is_broken, is_stale_plan, is_timeout, was_idle};
 use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
-use crate::pool::{Condition, Connection, Origin, Patience, Pool, Shared, acquire, on_one_line};
+use crate::pool::{
+    Condition, Connection, Origin, Patience, Pool, Replica, Shared, acquire, on_one_line,
+};
 use crate::session_effect::{SessionEffect, controls_transaction};
-use crate::{spans, usage};
-
-pub(crate) type Step = Either<PgQueryResult, PgRow>;
+use crate::statement::answer::{Answer, Step};
+use crate::{seen, spans, usage};
 
 /// As good as no limit.
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
 /// So many rows are read ahead of their reader at most.
 const AHEAD: usize = 128;
-
-/// What is made of what a statement answers.
-pub(crate) trait Answer: Send {
-    /// One row is enough: sqlx has a shorter way for it.
-    const ONE_ROW: bool = false;
-    /// The rows are handed out as they come.
-    const STREAM: bool = false;
-
-    fn take(&mut self, steps: impl Iterator<Item = Step>);
-
-    /// Nothing of the answer was taken, so that the statement may begin again.
-    fn is_empty(&self) -> bool;
-}
-
-impl Answer for PgQueryResult {
-    fn take(&mut self, steps: impl Iterator<Item = Step>) {
-        self.extend(steps.filter_map(Either::left));
-    }
-
-    fn is_empty(&self) -> bool {
-        self.rows_affected() == 0
-    }
-}
-
-impl Answer for Option<PgRow> {
-    const ONE_ROW: bool = true;
-
-    fn take(&mut self, mut steps: impl Iterator<Item = Step>) {
-        *self = steps.next().and_then(Either::right);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.is_none()
-    }
-}
 
 /// A statement taken out of sqlx's query, so that it can be looked at and run a second time.
 #[derive(Clone)]
@@ -191,6 +157,9 @@ pub(crate) async fn run_on_pool(
     statement: &Statement,
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
+    if let Some(replica) = &pool.0.replica {
+        return Box::pin(run_on_replica(pool, replica, statement, answer)).await;
+    }
     let origin = Origin::Statement(statement.sql.clone());
     let mut connection = acquire(&pool.0, pool.1.as_deref(), origin).await?;
     if pool.1.is_some() {
@@ -199,14 +168,35 @@ pub(crate) async fn run_on_pool(
     match run(&pool.0, &mut connection, statement, answer).await {
         Err(error) if answer.is_empty() && may_repeat(pool, statement, &error) => {
             drop(connection);
+            pool.0.metrics.repeated.fetch_add(1, Relaxed);
             // Boxed, because each statement would carry the size of what almost none needs.
-            Box::pin(repeat(pool, statement, answer)).await
+            Box::pin(once(pool, statement, answer)).await
         }
         result => result,
     }
 }
 
-async fn repeat(
+/// Runs a read on a replica, or on the primary if the replica does not answer.
+async fn run_on_replica(
+    pool: &Pool,
+    replica: &Replica,
+    statement: &Statement,
+    answer: &mut impl Answer,
+) -> Result<(), sqlx::Error> {
+    let ran = tokio::select! {
+        ran = once(pool, statement, answer) => ran,
+        () = replica.health.lost() => Err(Error::NoAnswer(Duration::ZERO).into()),
+    };
+    let error = match ran.map_err(Error::from) {
+        Err(error) if answer.is_empty() && replica.health.leaves_to_primary(&error) => error,
+        ran => return Ok(ran?),
+    };
+    tracing::debug!("a replica left a read to the primary: {error}");
+    pool.0.metrics.fallbacks.fetch_add(1, Relaxed);
+    run_on_pool(&pool.primary(replica), statement, answer).await
+}
+
+async fn once(
     pool: &Pool,
     statement: &Statement,
     answer: &mut impl Answer,
@@ -216,7 +206,6 @@ async fn repeat(
     if pool.1.is_some() {
         connection.limit(pool).await?;
     }
-    pool.0.metrics.repeated.fetch_add(1, Relaxed);
     run(&pool.0, &mut connection, statement, answer).await
 }
 
@@ -238,6 +227,9 @@ pub(crate) async fn run(
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
     connection.verify()?;
+    if seen::is_wanted() && !only_reads(statement.sql.as_str()) {
+        seen::wrote();
+    }
     let patience = match connection.transaction.is_some() {
         true => verify(connection, statement)?,
         false => None,

@@ -1,0 +1,52 @@
+//! Whether the database answers: one round trip that a full pool cannot delay.
+
+use std::time::Duration;
+
+use sqlx::SqlStr;
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::pool::acquire::acquire;
+use crate::pool::holder::Origin;
+use crate::pool::{Pool, control_connection};
+
+/// Longest time a readiness check may take; `connect_timeout` where that is shorter.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Pool {
+    /// One round trip that a full pool cannot delay, within 1 s or `connect_timeout` if that is shorter: for readiness.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &db::Pool) -> u16 {
+    /// match pool.check().await {
+    ///     Ok(()) => 200,
+    ///     Err(error) => {
+    ///         eprintln!("not ready: {error}");
+    ///         503
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Why the database cannot be used: [`Error::NoAnswer`] when the time is over, [`Error::Connect`] or
+    /// [`Error::Closed`].
+    pub async fn check(&self) -> Result<(), Error> {
+        let limit = self.config().connect_timeout.unwrap_or(CHECK_TIMEOUT);
+        let limit = limit.min(CHECK_TIMEOUT);
+        let checked = timeout(limit, self.round_trip(limit)).await;
+        checked.unwrap_or(Err(Error::NoAnswer(limit)))
+    }
+
+    async fn round_trip(&self, limit: Duration) -> Result<(), Error> {
+        const READINESS: SqlStr = SqlStr::from_static("/* readiness */");
+        if self.0.permits.semaphore.is_closed() {
+            return Err(Error::Closed);
+        }
+        if self.0.permits.semaphore.available_permits() == 0 {
+            return control_connection::ping(&self.0).await;
+        }
+        let mut lease = acquire(&self.0, None, Origin::Statement(READINESS)).await?;
+        lease.ping_within(limit).await
+    }
+}

@@ -1,0 +1,233 @@
+//! Looks after the replicas: how far the primary has written and each of them has replayed, asked twice a second, and sooner
+//! when a client has to see what it has just written.
+//!
+//! How far a replica is behind is said in this process's own time: how long ago the primary was first seen further than the
+//! replica is now. So an idle primary makes nobody late, and a replica whose replay or whose stream stands still is found,
+//! whatever it says about itself.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join, join_all};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::pool::control_connection::{self, Progress};
+use crate::pool::health::ReplicaState;
+use crate::pool::state::{Replica, Shared};
+
+const PERIOD: Duration = Duration::from_millis(500);
+/// The same where a client has to see more than any replica is known to show.
+const SHORTEST: Duration = Duration::from_millis(50);
+/// Who does not answer within this time is out of reach.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Ten minutes; who is later than that is not told by how much.
+const MOST_SAMPLES: usize = 1200;
+/// A position that is not the end of a record may be after the head of a page that nothing has been written to yet.
+const PAGE_HEAD: u64 = 24;
+
+/// Where the primary was, and when that was first seen. Positions grow from front to back.
+#[derive(Default)]
+struct History {
+    samples: VecDeque<(Instant, u64)>,
+    /// Flushed to disk, and written at that time, as last seen.
+    last: Option<(u64, u64)>,
+    /// The primary's, as last seen.
+    timeline: i64,
+}
+
+impl History {
+    fn add(&mut self, now: Instant, flushed: u64, written: u64) {
+        self.last = Some((flushed, written));
+        // After a failover there may be less than there was.
+        while self
+            .samples
+            .back()
+            .is_some_and(|(_, position)| *position > flushed)
+        {
+            self.samples.pop_back();
+        }
+        if self
+            .samples
+            .back()
+            .is_none_or(|(_, position)| *position < flushed)
+        {
+            self.samples.push_back((now, flushed));
+        }
+        if self.samples.len() > MOST_SAMPLES {
+            self.samples.pop_front();
+        }
+    }
+
+    /// How far who has replayed so much has surely come: to the end, if only the head of a page is missing.
+    fn reached(&self, replayed: u64) -> u64 {
+        match self.last {
+            Some((flushed, written))
+                if replayed >= flushed && written.saturating_sub(flushed) <= PAGE_HEAD =>
+            {
+                replayed.max(written)
+            }
+            _ => replayed,
+        }
+    }
+
+    /// How long ago the primary was first seen further than that.
+    fn lag(&self, now: Instant, replayed: u64) -> Duration {
+        let missing = self
+            .samples
+            .iter()
+            .find(|(_, position)| *position > replayed);
+        missing.map_or(Duration::ZERO, |(since, _)| {
+            now.saturating_duration_since(*since)
+        })
+    }
+
+    /// What a replica with this answer is good for, how far it has surely come, and how far it is behind.
+    fn judge(
+        &self,
+        now: Instant,
+        limit: Duration,
+        answer: Result<Progress, Error>,
+    ) -> (ReplicaState, u64, Option<Duration>) {
+        let Ok(progress) = answer else {
+            return (ReplicaState::Down, 0, None);
+        };
+        if !progress.standby {
+            return (ReplicaState::Primary, 0, None);
+        }
+        // Positions of two histories cannot be compared.
+        if ![0, progress.timeline].contains(&self.timeline) {
+            return (ReplicaState::Diverged, 0, None);
+        }
+        let lag = self.lag(now, progress.position);
+        let state = match lag > limit {
+            true => ReplicaState::Behind,
+            false => ReplicaState::Fresh,
+        };
+        (state, self.reached(progress.position), Some(lag))
+    }
+}
+
+/// Looks after these replicas of one primary, until one of the pools is closed.
+pub(crate) async fn watch(replicas: Vec<Weak<Shared>>, wanted: Arc<Notify>) {
+    let mut history = History::default();
+    loop {
+        let all: Option<Vec<Arc<Shared>>> = replicas.iter().map(Weak::upgrade).collect();
+        let Some(all) = all else { return };
+        if !look(&all, &mut history).await {
+            return;
+        }
+        drop(all);
+        tokio::time::sleep(SHORTEST).await;
+        let pause = PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64());
+        let _ = timeout(pause - SHORTEST, wanted.notified()).await;
+    }
+}
+
+/// Looks once. Says whether there is a next time.
+async fn look(replicas: &[Arc<Shared>], history: &mut History) -> bool {
+    let of_replicas: Vec<(&Arc<Shared>, &Replica)> = replicas
+        .iter()
+        .filter_map(|pool| Some((pool, pool.replica.as_ref()?)))
+        .collect();
+    let Some((_, first)) = of_replicas.first() else {
+        return false;
+    };
+    if first.primary.permits.semaphore.is_closed() {
+        return false;
+    }
+    let ask_all = join_all(of_replicas.iter().map(|(pool, _)| ask(pool)));
+    let (primary, answers) = join(ask(&first.primary), ask_all).await;
+    let now = Instant::now();
+    if let Ok(Progress {
+        standby: false,
+        position,
+        written,
+        timeline,
+    }) = primary
+    {
+        history.add(now, position, written);
+        history.timeline = timeline;
+    }
+    for ((pool, replica), answer) in of_replicas.into_iter().zip(answers) {
+        let limit = pool.config.replica_max_lag.unwrap_or(Duration::MAX);
+        let (state, replayed, lag) = history.judge(now, limit, answer);
+        let before = replica.health.found(state, replayed, lag);
+        tell(pool, before, state, lag.unwrap_or_default());
+    }
+    true
+}
+
+async fn ask(pool: &Shared) -> Result<Progress, Error> {
+    let answer = timeout(PATIENCE, control_connection::progress(pool)).await;
+    answer.unwrap_or(Err(Error::NoAnswer(PATIENCE)))
+}
+
+/// Says what has changed.
+fn tell(pool: &Shared, before: ReplicaState, state: ReplicaState, lag: Duration) {
+    if before == state || (before == ReplicaState::Unknown && state == ReplicaState::Fresh) {
+        return;
+    }
+    let (address, lag) = (pool.config.address(), lag.as_secs_f64());
+    match state {
+        ReplicaState::Fresh => {
+            tracing::info!(event = "replica", "the replica {address} is used again")
+        }
+        ReplicaState::Behind => tracing::warn!(
+            event = "replica",
+            lag,
+            "the replica {address} is {lag:.1} s behind, more than replica_max_lag: it gets no reads"
+        ),
+        ReplicaState::Diverged => tracing::warn!(
+            event = "replica",
+            "the replica {address} follows another timeline than the primary, so it gets no reads until it follows that"
+        ),
+        ReplicaState::Primary => tracing::warn!(
+            event = "replica",
+            "{address} is no standby, so it gets no reads: it was promoted, or DATABASE_REPLICA_URLS names a primary"
+        ),
+        ReplicaState::Down => tracing::warn!(
+            event = "replica",
+            "the replica {address} does not answer: it gets no reads"
+        ),
+        ReplicaState::Unknown => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_late_only_for_what_was_written() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut history = History::default();
+        assert_eq!(history.lag(at(9), 5), Duration::ZERO, "nothing is known");
+        history.add(at(0), 100, 100);
+        history.add(at(60), 100, 100);
+        assert_eq!(history.lag(at(60), 100), Duration::ZERO, "an idle primary");
+        history.add(at(61), 200, 200);
+        assert_eq!(history.lag(at(64), 100), Duration::from_secs(3));
+        assert_eq!(history.lag(at(64), 99), Duration::from_secs(64));
+        assert_eq!(history.lag(at(64), 200), Duration::ZERO);
+        history.add(at(65), 150, 150);
+        assert_eq!(
+            history.lag(at(66), 150),
+            Duration::ZERO,
+            "after a failover there is less"
+        );
+    }
+
+    #[test]
+    fn the_head_of_an_empty_page_keeps_nobody_from_the_end() {
+        let mut history = History::default();
+        history.add(Instant::now(), 8192, 8192 + 24);
+        assert_eq!(history.reached(8192), 8192 + 24);
+        assert_eq!(history.reached(8000), 8000);
+        history.add(Instant::now(), 8192, 8192 + 120);
+        assert_eq!(history.reached(8192), 8192, "a record is missing");
+    }
+}
