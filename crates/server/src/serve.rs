@@ -52,7 +52,7 @@ pub async fn serve(
     let name = service.name;
     metrics::name_build(name);
     let readiness = Readiness::new(pool.clone(), service.migrator);
-    let around = Around::new(settings);
+    let around = Around::new(settings, &pool);
     let (writes, lines) = (around.writes.clone(), around.lines.clone());
     let history = Arc::new(History::new(pool.clone()));
     let app = app(service, settings, &pool, &readiness, &history)

@@ -24,6 +24,7 @@ use crate::error::problem::{self, Problem};
 use crate::error::{self, Cause};
 use crate::http::identity::Identity;
 use crate::http::lines::{Line, Lines};
+use crate::http::own_writes::Client;
 use crate::http::request;
 use crate::http::writes::Writes;
 use crate::metrics::requests::{self, Active};
@@ -44,15 +45,18 @@ pub(crate) struct Around {
     pub(crate) lines: Arc<Lines>,
     /// What the shutdown waits for.
     pub(crate) writes: Writes,
+    /// The pool, if it has replicas: then clients carry what they have seen.
+    replicated: Option<db::Pool>,
 }
 
 impl Around {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, pool: &db::Pool) -> Self {
         Self {
             limits: settings.limits,
             timing: settings.server_timing(),
             lines: Arc::new(Lines::new(settings.environment)),
             writes: Writes::default(),
+            replicated: (!pool.config().replicas.is_empty()).then(|| pool.clone()),
         }
     }
 }
@@ -206,6 +210,8 @@ struct Exchange {
     timing: bool,
     /// What it takes of the pool.
     usage: Arc<Usage>,
+    /// How far the client has to see, where there are replicas.
+    seen: Option<Client>,
     uri: Uri,
     route: Option<MatchedPath>,
     started: Instant,
@@ -222,6 +228,10 @@ impl Exchange {
             lines: around.lines.clone(),
             timing: around.timing,
             usage: Arc::default(),
+            seen: around
+                .replicated
+                .clone()
+                .map(|pool| Client::of(pool, request.headers())),
             uri: request.uri().clone(),
             route: request.extensions().get().cloned(),
             started: Instant::now(),
@@ -232,7 +242,10 @@ impl Exchange {
     /// Waits for the answer and does what belongs to its end.
     async fn run(self, answer: impl Future<Output = Response>) -> Response {
         let answer = db::with_usage(self.usage.clone(), answer);
-        let mut response = self.identity.around(answer).await;
+        let mut response = match &self.seen {
+            Some(client) => self.identity.around(client.around(answer)).await,
+            None => self.identity.around(answer).await,
+        };
         if problem::is_lacking(&response) {
             response = problem::rewrite(response).await;
         }

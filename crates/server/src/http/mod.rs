@@ -8,6 +8,7 @@ pub(crate) mod identity;
 pub(crate) mod lines;
 pub(crate) mod listener;
 pub(crate) mod middleware;
+mod own_writes;
 pub(crate) mod page;
 mod request;
 mod stream;

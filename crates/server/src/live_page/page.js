@@ -150,7 +150,20 @@ function show({ pool, holders }) {
   set("hold", time(minute.hold_ms.p99));
   rows("holders", holders.map((one) => [time(one.held_ms), one.work ?? "", one.place ?? "", one.statement ?? ""]), [2, 3]);
   if (!holders.length) rows("holders", [["Nobody."]], []);
+  replicas(pool.replicas);
   room(pool);
+}
+
+/** The primary and its replicas, and how many reads each has got. */
+function replicas(known) {
+  $("replicas-section").hidden = !known;
+  if (!known) return;
+  const all = known.reads_at_primary + known.each.reduce((sum, one) => sum + one.reads, 0);
+  const share = (reads) => `${reads}${all ? ` (${Math.round((100 * reads) / all)} %)` : ""}`;
+  rows("replicas", [
+    ["primary", "", "", share(known.reads_at_primary), ""],
+    ...known.each.map((one) => [one.name, one.state, one.lag_ms === null ? "" : time(one.lag_ms), share(one.reads), one.fallbacks || ""]),
+  ], []);
 }
 
 /** Fills a table's body. Texts are set as texts: a statement cannot become markup. */

@@ -162,6 +162,7 @@ impl History {
                 "statement_ms": times(|times| &times.statement),
             },
             "longest_holder": longest.as_ref().map(holder),
+            "replicas": self.replicas(stats),
             "server": self.pool.server().map(|server| json!({
                 "version": server.version,
                 "max_connections": server.max_connections,
@@ -173,6 +174,27 @@ impl History {
                 "taken": server.taken,
             })),
         })
+    }
+
+    /// The replicas with what is known of them; nothing where there are none.
+    fn replicas(&self, stats: &Stats) -> Value {
+        let all = self.pool.replicas();
+        if all.is_empty() {
+            return Value::Null;
+        }
+        let each: Vec<Value> = all
+            .iter()
+            .map(|one| {
+                json!({
+                    "name": one.name,
+                    "state": one.state.as_str(),
+                    "lag_ms": one.lag.map(milliseconds),
+                    "reads": one.reads,
+                    "fallbacks": one.fallbacks,
+                })
+            })
+            .collect();
+        json!({ "reads_at_primary": stats.reads, "each": each })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
