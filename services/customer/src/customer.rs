@@ -27,8 +27,8 @@ async fn list(
     Query(filter): Query<Filter>,
 ) -> Result<Page<Customer>> {
     let customers = match filter.email {
-        Some(email) => of_email(&pool, &email, filter.cursor).await,
-        None => newest(&pool, filter.cursor, filter.limit).await,
+        Some(email) => of_email(pool.read(), &email, filter.cursor).await,
+        None => newest(pool.read(), filter.cursor, filter.limit).await,
     };
     Ok(Page::new(customers?, filter.limit, &uri, |row| row.id))
 }
@@ -98,7 +98,7 @@ async fn read(State(pool): State<db::Pool>, Path(id): Path<Uuid>) -> Result<Json
         ",
         id,
     )
-    .fetch_optional(&pool)
+    .fetch_optional(pool.read())
     .await?
     .map(Json)
     .ok_or(Error::NotFound)

@@ -18,7 +18,7 @@ pub(crate) async fn list(
     Query(filter): Query<Filter>,
 ) -> Result<Page<Reservation>> {
     if filter.from.is_some() || filter.to.is_some() {
-        return in_window(&pool, &uri, filter).await;
+        return in_window(pool.read(), &uri, filter).await;
     }
     // Planned anew at every execution, on purpose: docs/pooling.md, "Lists".
     let reservations = query_as!(
@@ -37,7 +37,7 @@ pub(crate) async fn list(
         Cursor::read(filter.cursor)?.id(),
         filter.limit.rows(),
     )
-    .fetch_all(&pool)
+    .fetch_all(pool.read())
     .await?;
     Ok(Page::new(reservations, filter.limit, &uri, |row| row.id))
 }

@@ -67,7 +67,7 @@ async fn try_create(pool: &db::Pool, new: &NewReservation) -> Result<Attempt<Res
 }
 
 async fn read(State(pool): State<db::Pool>, Path(id): Path<Uuid>) -> Result<Json<Reservation>> {
-    find(&pool, id).await.map(Json)
+    find(pool.read(), id).await.map(Json)
 }
 
 async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Reservation> {

@@ -17,5 +17,6 @@ mod paths;
 mod process;
 mod queries;
 mod rejection;
+mod replicas;
 mod shutdown;
 mod start;
