@@ -1,5 +1,5 @@
 """What the checks in Python share: programs that are started, waited for, and ended with the check, and a database."""
-import os, re, shutil, signal, subprocess, sys, tempfile, time, urllib.request
+import glob, os, pwd, re, shutil, signal, subprocess, sys, tempfile, time, urllib.request
 
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 FOLDER = tempfile.mkdtemp()
@@ -65,6 +65,21 @@ def database():
     for port in (4004, 4005):
         wait("the database is migrated", lambda: get(f"http://127.0.0.1:{port}/readyz"))
     return line.groups()
+
+
+def standby(socket, port, number):
+    """Starts a streaming standby of that database, which asks this machine for no password; gives its port."""
+    owner = pwd.getpwuid(os.stat(socket).st_uid).pw_name
+    # As root its server may not run, and what it needs is reached by its own user alone.
+    user = ["runuser", "-u", owner, "--"] if os.getuid() == 0 else []
+    bin = shutil.which("pg_basebackup") and "" or max(glob.glob("/usr/lib/postgresql/*/bin/"), key=lambda path: int(path.split("/")[4]))
+    data, its_port = f"{socket}/standby{number}", str(int(port) + number)
+    subprocess.run([*user, f"{bin}pg_basebackup", "--dbname", f"host={socket} port={port} user=postgres", "--pgdata", data,
+                    "--checkpoint=fast", "--write-recovery-conf"], check=True, cwd="/")
+    with open(f"{data}/pg_hba.conf", "w") as access:
+        access.write("local all all trust\nhost all all 127.0.0.1/32 trust\n")
+    start(f"standby{number}", [*user, f"{bin}postgres", "-D", data, "-p", its_port, "-k", socket, "-c", "listen_addresses=127.0.0.1"])
+    return its_port
 
 
 def run(main, *logs):
