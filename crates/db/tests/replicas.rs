@@ -83,7 +83,9 @@ async fn who_wrote_reads_it_and_who_did_not_reads_at_the_replica() {
     let primary = Cluster::temporary().expect("a primary");
     primary.sql("postgres", TABLE).expect("a table");
     let standby = primary.standby().expect("a standby");
-    let pool = pool_of(&primary.url("postgres"), &[standby.url("postgres")], "");
+    // Late for as long as the test takes.
+    let lag = "replica_max_lag=300";
+    let pool = pool_of(&primary.url("postgres"), &[standby.url("postgres")], lag);
     assert_eq!(
         port_of(pool.read()).await,
         i32::from(primary.port()),
@@ -111,6 +113,21 @@ async fn who_wrote_reads_it_and_who_did_not_reads_at_the_replica() {
         (read, pool.token(&seen).await)
     };
     assert_eq!(none, None, "who has not written needs none");
+    // A function may write, but not at a replica.
+    for (executor, may_write) in [(pool.read(), false), (&pool, true)] {
+        let seen = Arc::new(Seen::default());
+        let called = sqlx::query("select version()").execute(executor);
+        with_seen(seen.clone(), called).await.expect("an answer");
+        assert_eq!(seen.has_written(), may_write);
+    }
+    let lease = Arc::new(Seen::default());
+    let lent = with_seen(lease.clone(), async {
+        let mut lease = pool.acquire().await.expect("a lease");
+        let sqlxs_own: &mut sqlx::PgConnection = lease.as_mut();
+        sqlx::query("select 1").execute(sqlxs_own).await
+    });
+    lent.await.expect("an answer");
+    assert!(lease.has_written(), "nobody knows what was done there");
     // Within one request too, also before anybody has asked how far it came.
     let seen = Arc::new(Seen::default());
     let within = with_seen(seen, async {

@@ -24,6 +24,7 @@ use crate::pool::in_transaction::{InTransaction, Patience};
 use crate::pool::opened::Opened;
 use crate::pool::recycle::{Undo, recycle};
 use crate::pool::state::{Permit, Shared};
+use crate::seen;
 use crate::session_effect::SessionEffect;
 
 /// The janitor replaces connections while they are idle; one that never is goes when it is so much too old.
@@ -95,6 +96,7 @@ impl Connection {
     /// sqlx's own connection, in the hands of somebody who may do anything with it.
     pub(crate) fn lend(&mut self) -> &mut PgConnection {
         self.condition = self.condition.max(Condition::Lent);
+        seen::wrote();
         self.inner()
     }
 

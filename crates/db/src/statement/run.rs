@@ -227,7 +227,8 @@ pub(crate) async fn run(
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
     connection.verify()?;
-    if seen::is_wanted() && !only_reads(statement.sql.as_str()) {
+    // What a replica carries out writes nothing, whatever functions it calls.
+    if seen::is_wanted() && pool.replica.is_none() && !only_reads(statement.sql.as_str()) {
         seen::wrote();
     }
     let patience = match connection.transaction.is_some() {
