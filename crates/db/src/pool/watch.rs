@@ -23,8 +23,8 @@ const PERIOD: Duration = Duration::from_millis(500);
 const SHORTEST: Duration = Duration::from_millis(50);
 /// Who does not answer within this time is out of reach.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Ten minutes; who is later than that is not told by how much.
-const MOST_SAMPLES: usize = 1200;
+/// Ten minutes of the shortest pause. Who is later than all of them is late by any limit, and is not told by how much.
+const MOST_SAMPLES: usize = 12_000;
 /// A position that is not the end of a record may be after the head of a page that nothing has been written to yet.
 const PAGE_HEAD: u64 = 24;
 
@@ -32,6 +32,8 @@ const PAGE_HEAD: u64 = 24;
 #[derive(Default)]
 struct History {
     samples: VecDeque<(Instant, u64)>,
+    /// There were earlier ones.
+    is_full: bool,
     /// Flushed to disk, and written at that time, as last seen.
     last: Option<(u64, u64)>,
     /// The primary's, as last seen.
@@ -58,6 +60,7 @@ impl History {
         }
         if self.samples.len() > MOST_SAMPLES {
             self.samples.pop_front();
+            self.is_full = true;
         }
     }
 
@@ -75,10 +78,8 @@ impl History {
 
     /// How long ago the primary was first seen further than that.
     fn lag(&self, now: Instant, replayed: u64) -> Duration {
-        let missing = self
-            .samples
-            .iter()
-            .find(|(_, position)| *position > replayed);
+        let known = |(_, position): &(Instant, u64)| *position <= replayed;
+        let missing = self.samples.get(self.samples.partition_point(known));
         missing.map_or(Duration::ZERO, |(since, _)| {
             now.saturating_duration_since(*since)
         })
@@ -102,7 +103,13 @@ impl History {
             return (ReplicaState::Diverged, 0, None);
         }
         let lag = self.lag(now, progress.position);
-        let state = match lag > limit {
+        let is_before_all = self.is_full
+            && limit < Duration::MAX
+            && self
+                .samples
+                .front()
+                .is_some_and(|(_, position)| *position > progress.position);
+        let state = match lag > limit || is_before_all {
             true => ReplicaState::Behind,
             false => ReplicaState::Fresh,
         };
@@ -219,6 +226,30 @@ mod tests {
             Duration::ZERO,
             "after a failover there is less"
         );
+    }
+
+    #[test]
+    fn a_replica_that_is_later_than_is_remembered_is_behind() {
+        let start = Instant::now();
+        let mut history = History::default();
+        let looks = 20 * 1200;
+        for look in 1..=looks {
+            history.add(start + SHORTEST * look, u64::from(look), u64::from(look));
+        }
+        let end = start + SHORTEST * looks;
+        let judged = |late: u32, limit| {
+            let progress = Progress {
+                standby: true,
+                position: u64::from(looks - 20 * late),
+                written: 0,
+                timeline: 0,
+            };
+            history.judge(end, limit, Ok(progress)).0
+        };
+        let limit = Duration::from_secs(900);
+        assert_eq!(judged(590, limit), ReplicaState::Fresh);
+        assert_eq!(judged(1000, limit), ReplicaState::Behind);
+        assert_eq!(judged(1000, Duration::MAX), ReplicaState::Fresh);
     }
 
     #[test]
