@@ -88,6 +88,17 @@ impl Writers {
         later.filter(|at| **at > moment).min().copied()
     }
 
+    /// Promotes this standby, and says how long it then takes until one is acknowledged.
+    async fn resume_at(&self, standby: &Cluster) -> Duration {
+        let alone = "alter system set synchronous_standby_names = ''; select pg_reload_conf()";
+        standby.sql("postgres", alone).expect("alone");
+        standby.promote().expect("promoted");
+        let promoted = Instant::now();
+        let again = async || self.first_after(promoted).is_some();
+        until("they write again", again).await;
+        self.first_after(promoted).expect("just seen") - promoted
+    }
+
     async fn end(self) -> HashMap<i64, Result<Instant, String>> {
         self.stop.store(1, Relaxed);
         for task in self.tasks {
@@ -159,19 +170,7 @@ async fn writes_go_on_at_the_standby_that_is_promoted() {
     primary.stop(Stop::Immediate).expect("killed");
     // As long as somebody needs to notice it.
     tokio::time::sleep(Duration::from_millis(700)).await;
-    standby
-        .sql(
-            "postgres",
-            "alter system set synchronous_standby_names = ''; select pg_reload_conf()",
-        )
-        .expect("alone");
-    standby.promote().expect("promoted");
-    let promoted = Instant::now();
-    until("they write again", async || {
-        writers.first_after(promoted).is_some()
-    })
-    .await;
-    let resumed = writers.first_after(promoted).expect("just seen") - promoted;
+    let resumed = writers.resume_at(&standby).await;
     // What comes back as if nothing had been: a primary of the timeline before.
     primary.start().expect("started");
     let back = Instant::now();
@@ -206,19 +205,7 @@ async fn a_primary_that_is_cut_off_does_not_hold_up_the_new_one() {
     })
     .await;
     proxy.swallow(true);
-    standby
-        .sql(
-            "postgres",
-            "alter system set synchronous_standby_names = ''; select pg_reload_conf()",
-        )
-        .expect("alone");
-    standby.promote().expect("promoted");
-    let promoted = Instant::now();
-    until("they write again", async || {
-        writers.first_after(promoted).is_some()
-    })
-    .await;
-    let resumed = writers.first_after(promoted).expect("just seen") - promoted;
+    let resumed = writers.resume_at(&standby).await;
     let log = writers.end().await;
     let kept = verify(&pool, &log).await;
     println!(
