@@ -32,8 +32,15 @@ impl Given {
              Put no quotes around it, and percent-encode user and password: `@` is %40, `#` %23, `/` %2F, `?` %3F.",
         )?;
         let (host, port) = split_port(parts.host);
-        let host = host_parameter(parts.parameters).unwrap_or_else(|| decode(host));
-        let (port, database) = (port.to_owned(), decode(parts.database));
+        let named = |key| parameter(parts.parameters, key);
+        // As libpq takes it: the address says where the server is, whatever it is called.
+        let elsewhere = named("hostaddr").or_else(|| named("host"));
+        let host = elsewhere.unwrap_or_else(|| match host {
+            "" => variable().unwrap_or_else(|| "localhost".to_owned()),
+            host => decode(host),
+        });
+        let port = named("port").unwrap_or_else(|| port.to_owned());
+        let database = named("dbname").unwrap_or_else(|| decode(parts.database));
         if database.is_empty() {
             return Err("DATABASE_URL names no database: \
                  write it behind the host, as in postgres://user:password@host:5432/database"
@@ -70,10 +77,12 @@ impl Given {
     }
 
     fn is_here(&self) -> bool {
-        let address = self.host.parse::<IpAddr>();
-        self.host.starts_with('/')
-            || self.host == "localhost"
-            || address.is_ok_and(|address| address.to_canonical().is_loopback())
+        self.host.split(',').all(|host| {
+            let address = host.parse::<IpAddr>();
+            host.starts_with('/')
+                || host == "localhost"
+                || address.is_ok_and(|address| address.to_canonical().is_loopback())
+        })
     }
 
     fn ask(&self) -> Result<bool> {
@@ -133,11 +142,19 @@ fn split(url: &str) -> Option<Parts<'_>> {
     })
 }
 
-/// A parameter of the URL that replaces its host.
-fn host_parameter(parameters: &str) -> Option<String> {
-    let parameters = form_urlencoded::parse(parameters.as_bytes());
-    let mut hosts = parameters.filter(|(key, value)| key == "host" && !value.is_empty());
-    hosts.next().map(|(_, host)| host.into_owned())
+/// The value of a parameter.
+fn parameter(parameters: &str, key: &str) -> Option<String> {
+    // A plus is a plus.
+    let parameters = parameters.replace('+', "%2B");
+    let mut parameters = form_urlencoded::parse(parameters.as_bytes());
+    let found = parameters.find(|(name, value)| name == key && !value.is_empty());
+    found.map(|(_, value)| value.into_owned())
+}
+
+/// Where libpq's variables say that the server is, for a URL without a host.
+fn variable() -> Option<String> {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    set("PGHOSTADDR").or_else(|| set("PGHOST"))
 }
 
 /// The address of IPv6 is in brackets and has colons.
@@ -147,10 +164,7 @@ fn split_port(host: &str) -> (&str, &str) {
         _ => (host, ""),
     };
     let port = if port.is_empty() { "5432" } else { port };
-    match name.trim_start_matches('[').trim_end_matches(']') {
-        "" => ("localhost", port),
-        name => (name, port),
-    }
+    (name.trim_start_matches('[').trim_end_matches(']'), port)
 }
 
 fn decode(part: &str) -> String {
@@ -183,6 +197,12 @@ mod tests {
                 false,
             ),
             ("10.0.0.1/shop", "10.0.0.1:5432", false),
+            ("localhost/shop?hostaddr=10.0.0.1", "10.0.0.1:5432", false),
+            (
+                "/?dbname=shop&port=7&host=localhost,10.0.0.1",
+                "localhost,10.0.0.1:7",
+                false,
+            ),
             ("[::2]/shop", "::2:5432", false),
         ] {
             let given = Given::parse(format!("postgres://{place}")).unwrap();

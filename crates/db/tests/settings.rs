@@ -108,7 +108,7 @@ fn a_bad_parameter_is_named_with_what_it_takes_but_never_its_value() {
         (
             "poolTimeout=canary",
             "`poolTimeout`",
-            "did you mean `pool_timeout`?",
+            "write `pool_timeout`",
         ),
         ("canary_zzz=1", "unknown parameter", ""),
         ("pool_timeout=1.5", "`pool_timeout`", "a whole number"),

@@ -1,36 +1,47 @@
-//! Where the database is, how connections are secured and what each session is told, as sqlx wants to know it.
-//!
-//! TLS is set by Prisma's parameters, and by libpq's where they do not clash.
+//! Who connects to which database, and what each session is told, as sqlx wants to know it.
 
 use std::time::Duration;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use url::Url;
 
-use crate::config::parameters::{ConfigError, THROUGH_PGBOUNCER};
-use crate::config::url::{Parameters, percent_decode};
+use crate::config::error::ConfigError;
+use crate::config::given::Parameters;
+use crate::config::hosts::Host;
+use crate::config::parameters::THROUGH_PGBOUNCER;
 
-/// User, password and database of the URL. A password or a certificate that it leaves out may come from
-/// libpq's variables, as sqlx reads them.
-pub(crate) fn server(url: &Url) -> Result<PgConnectOptions, ConfigError> {
-    let decode = |part: &'static str, text: &str| {
-        percent_decode(text)
-            .ok_or_else(|| ConfigError::url(&format!("its {part} is not percent-encoded UTF-8")))
-    };
-    let database = decode("database", url.path().trim_start_matches('/'))?;
-    let user = decode("user", url.username())?;
-    let mut options = PgConnectOptions::new_without_pgpass()
-        .ssl_mode(PgSslMode::Prefer)
-        .username(if user.is_empty() { "postgres" } else { &user })
-        .database(if database.is_empty() {
-            "postgres"
-        } else {
-            &database
-        });
-    if let Some(password) = url.password() {
-        options = options.password(&decode("password", password)?);
+/// User, password and database. What is left out is libpq's default: the user of the system, its password in the file of
+/// passwords (`PGPASSFILE`, or `~/.pgpass`), and the database that is named like the user.
+pub(crate) fn server(given: &mut Parameters, host: &Host) -> PgConnectOptions {
+    let mut options = PgConnectOptions::new_without_pgpass().ssl_mode(PgSslMode::Prefer);
+    if let Some(user) = given.text("user") {
+        options = options.username(&user);
     }
-    Ok(options)
+    let user = options.get_username().to_owned();
+    let database = given.text("dbname").unwrap_or_else(|| user.clone());
+    options = match given.text("password") {
+        Some(password) => options.password(&password),
+        None => with_password_file(options, &user, &database, host),
+    };
+    options.database(&database)
+}
+
+/// Only by reading a URL does sqlx look into that file.
+fn with_password_file(
+    options: PgConnectOptions,
+    user: &str,
+    database: &str,
+    host: &Host,
+) -> PgConnectOptions {
+    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    let url = format!(
+        "postgres://{}@{}:{}/{}",
+        encoded(user),
+        encoded(host.name()),
+        host.number(),
+        encoded(database)
+    );
+    url.parse().unwrap_or(options)
 }
 
 /// A name as SQL takes it, whatever it contains.
@@ -66,72 +77,5 @@ pub(crate) fn reject_session(session: &[(String, String)]) -> Result<(), ConfigE
     } else {
         "options"
     };
-    Err(ConfigError::Value {
-        key: key.to_owned(),
-        expected: format!("absent: {THROUGH_PGBOUNCER}"),
-    })
-}
-
-/// What has to be known about it later: to name what is wrong.
-#[derive(Clone, Default)]
-pub(crate) struct Tls {
-    /// The files that it takes, by the parameter that names them.
-    pub(crate) files: Vec<(&'static str, String)>,
-    /// An authority is named, but the mode checks nothing against it.
-    pub(crate) unchecked: bool,
-}
-
-pub(crate) fn tls(
-    given: &mut Parameters,
-    options: PgConnectOptions,
-) -> Result<(PgConnectOptions, Tls), ConfigError> {
-    let mode = mode(given)?;
-    let (mut options, mut tls) = (options.ssl_mode(mode), Tls::default());
-    let mut file = |key| {
-        let path = given.text(key)?;
-        tls.files.push((key, path.clone()));
-        Some(path)
-    };
-    let mut authority = file("sslrootcert");
-    match (file("sslcert"), file("sslkey")) {
-        (Some(certificate), Some(key)) => {
-            options = options.ssl_client_cert(certificate).ssl_client_key(key);
-        }
-        // Alone it is what Prisma means by it: the authority that signed the server's certificate.
-        (Some(certificate), None) => authority = Some(certificate),
-        (None, Some(_)) => return Err(bad("sslkey", "given together with sslcert")),
-        (None, None) => {}
-    }
-    if let Some(authority) = authority {
-        options = options.ssl_root_cert(authority);
-        tls.unchecked = !matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
-    }
-    Ok((options, tls))
-}
-
-fn mode(given: &mut Parameters) -> Result<PgSslMode, ConfigError> {
-    let modes = [
-        ("disable", PgSslMode::Disable),
-        // sqlx's own never encrypts, not even for a server that insists.
-        ("allow", PgSslMode::Prefer),
-        ("prefer", PgSslMode::Prefer),
-        ("require", PgSslMode::Require),
-        ("verify-ca", PgSslMode::VerifyCa),
-        ("verify-full", PgSslMode::VerifyFull),
-    ];
-    let mode = given.choice("sslmode", &modes.map(|(name, _)| name))?;
-    let mode = mode.map_or(PgSslMode::Prefer, |index| modes[index].1);
-    let strict = given.choice("sslaccept", &["strict", "accept_invalid_certs"])? == Some(0);
-    match mode {
-        PgSslMode::Disable if strict => Err(bad("sslaccept", "absent with sslmode=disable")),
-        _ if strict => Ok(PgSslMode::VerifyFull),
-        mode => Ok(mode),
-    }
-}
-
-fn bad(key: &str, expected: &str) -> ConfigError {
-    ConfigError::Value {
-        key: key.to_owned(),
-        expected: expected.to_owned(),
-    }
+    Err(ConfigError::refused(key, THROUGH_PGBOUNCER))
 }

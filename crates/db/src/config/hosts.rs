@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use ::url::Url;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::config::parameters::ConfigError;
-use crate::config::url::percent_decode;
+use crate::config::error::ConfigError;
+use crate::config::given::Parameters;
+use crate::config::text::Named;
 
 /// What the server has to be, with libpq's names: `target_session_attrs`.
 ///
@@ -62,29 +62,14 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// That of a URL with one host.
-    pub(crate) fn of(url: &Url) -> Result<Self, ConfigError> {
-        let host = percent_decode(url.host_str().unwrap_or_default());
-        let host = host
-            .ok_or_else(|| ConfigError::url("its host is not percent-encoded UTF-8 without NUL"))?;
-        let name = host.trim_start_matches('[').trim_end_matches(']');
-        Ok(Self {
-            name: if name.is_empty() { "localhost" } else { name }.to_owned(),
-            port: url.port().unwrap_or(5432),
-        })
-    }
-
-    /// The same port elsewhere.
-    pub(crate) fn at(&self, name: String) -> Self {
-        Self {
-            name,
-            port: self.port,
-        }
-    }
-
     /// The host's name or address, or the socket's folder.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The port, also that in the name of a unix socket.
+    pub(crate) fn number(&self) -> u16 {
+        self.port
     }
 
     /// The port, if it is no unix socket.
@@ -116,29 +101,62 @@ impl fmt::Display for Host {
     }
 }
 
-/// Takes all but the first host out of the URL's text, which would not be a URL with them.
-pub(crate) fn split(text: &str) -> Result<(String, Vec<Host>), ConfigError> {
-    let start = text.find("://").map_or(0, |scheme| scheme + 3);
-    let end = text[start..].find(['/', '?']);
-    let end = end.map_or(text.len(), |end| start + end);
-    let hosts = text[start..end]
-        .rfind('@')
-        .map_or(start, |at| start + at + 1);
-    let mut each = text[hosts..end].split(',');
-    let first = each.next().unwrap_or_default();
-    let others: Vec<&str> = each.collect();
-    if others.is_empty() {
-        return Ok((text.to_owned(), Vec::new()));
-    }
-    if first.is_empty() || others.contains(&"") {
-        return Err(ConfigError::url("a host is missing beside a comma"));
-    }
-    let host = |text: &&str| {
-        let url = Url::parse(&format!("postgres://{text}/"));
-        let url =
-            url.map_err(|error| ConfigError::url(&format!("in one of its hosts: {error}")))?;
-        Host::of(&url)
+/// The servers of a URL whose authority names `named`: those of its parameters `host`, `hostaddr` and `port` first, as in libpq.
+pub(crate) fn read(named: &[Named], given: &mut Parameters) -> Result<Vec<Host>, ConfigError> {
+    let list = |text: String| text.split(',').map(str::trim).map(str::to_owned).collect();
+    let of_url = || named.iter().map(|(name, _)| name.clone()).collect();
+    let (host, address) = (given.text("host"), given.text("hostaddr"));
+    let names: Vec<String> = host.map_or_else(of_url, list);
+    let addresses: Vec<String> = address.map_or_else(Vec::new, list);
+    let names = match (names.len(), addresses.len()) {
+        (_, 0) if names.is_empty() => vec![String::new()],
+        (_, 0) => names,
+        // An address says where the server is, and its name what it is called.
+        (0, _) => addresses,
+        (names, addresses_) if names == addresses_ => addresses,
+        _ => {
+            return Err(ConfigError::value(
+                "hostaddr",
+                "a list with as many addresses as there are hosts",
+            ));
+        }
     };
-    let others = others.iter().map(host).collect::<Result<_, _>>()?;
-    Ok((format!("{}{first}{}", &text[..hosts], &text[end..]), others))
+    let ports = ports(named, given.text("port"), names.len())?;
+    let host = |(name, port): (String, u16)| {
+        let name = name.trim_start_matches('[').trim_end_matches(']');
+        Host {
+            name: if name.is_empty() { "localhost" } else { name }.to_owned(),
+            port,
+        }
+    };
+    Ok(names.into_iter().zip(ports).map(host).collect())
+}
+
+/// One port for each host: one alone is that of all.
+fn ports(named: &[Named], given: Option<String>, hosts: usize) -> Result<Vec<u16>, ConfigError> {
+    let Some(given) = given else {
+        let ports: Vec<u16> = named.iter().map(|(_, port)| port.unwrap_or(5432)).collect();
+        let first = ports.first().copied().unwrap_or(5432);
+        // Where a parameter names other hosts, the first port of the authority is theirs.
+        return Ok(match ports.len() == hosts {
+            true => ports,
+            false => vec![first; hosts],
+        });
+    };
+    let bad = |expected| ConfigError::value("port", expected);
+    let number = |text: &str| match text.trim() {
+        "" => Ok(5432),
+        text => {
+            let port = text.parse().ok().filter(|port| *port != 0);
+            port.ok_or_else(|| bad("a whole number from 1 to 65535"))
+        }
+    };
+    let ports: Vec<u16> = given.split(',').map(number).collect::<Result<_, _>>()?;
+    match ports.len() {
+        1 => Ok(vec![ports[0]; hosts]),
+        len if len == hosts => Ok(ports),
+        _ => Err(bad(
+            "one port for all hosts, or one for each with commas between",
+        )),
+    }
 }

@@ -3,30 +3,38 @@
 mod address;
 mod connection;
 pub(crate) mod environment;
+mod error;
+mod given;
 pub(crate) mod hooks;
 pub(crate) mod hosts;
 mod opening;
+mod options;
 mod parameters;
+mod pasted;
+mod read;
 pub(crate) mod settings;
-mod url;
+mod text;
+mod tls;
+mod variables;
+mod words;
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ::url::Url;
-use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::config::connection::{Tls, quote_identifier, reject_session, server, session, tls};
+use crate::config::connection::{reject_session, session};
 use crate::config::environment::{replica_urls_from_env, url_from_env};
+use crate::config::given::{Given, given_in};
 use crate::config::hooks::Hooks;
-use crate::config::hosts::{Host, split};
-use crate::config::url::{Parameters, check_text};
+use crate::config::hosts::Host;
+use crate::config::parameters::THROUGH_PGBOUNCER;
+use crate::config::tls::Tls;
 use crate::limits::Limits;
 
+pub use crate::config::error::ConfigError;
 pub use crate::config::hosts::TargetSessionAttrs;
-pub use crate::config::parameters::{ConfigError, PARAMETERS};
+pub use crate::config::parameters::PARAMETERS;
 
 /// Everything the pool can be told. [`Config::parse`] reads it from a URL; the fields may be changed afterwards.
 ///
@@ -84,8 +92,8 @@ pub struct Config {
     pub(crate) tls: Tls,
     /// `search_path` and whatever `options` sets.
     pub(crate) session: Vec<(String, String)>,
-    /// The parameters that the URL has, without secrets.
-    given: Vec<(String, String)>,
+    /// The parameters that the URL and the environment have, without secrets.
+    given: Vec<Given>,
     from_env: bool,
     pub(crate) hooks: Hooks,
 }
@@ -135,24 +143,7 @@ impl Config {
     /// An unknown parameter or a bad value: the error names the key, what it takes and, for an unknown one, the
     /// nearest known key. It never contains a value.
     pub fn parse(url: &str) -> Result<Self, ConfigError> {
-        check_text(url.trim())?;
-        let (url, others) = split(url.trim())?;
-        let url = Url::parse(&url).map_err(|error| ConfigError::url(&error.to_string()))?;
-        if !matches!(url.scheme(), "postgres" | "postgresql") {
-            return Err(ConfigError::url(
-                "it must begin with postgres:// or postgresql://",
-            ));
-        }
-        let mut config = Self::new(server(&url)?);
-        config.hosts = [vec![Host::of(&url)?], others].concat();
-        let mut given = Parameters::of(&url)?;
-        config.given = given.shown();
-        given.boolean("pgbouncer", &mut config.pgbouncer)?;
-        config.read_limits(&mut given)?;
-        config.read_durations(&mut given)?;
-        config.read_connection(&mut given)?;
-        given.finish()?;
-        Ok(config)
+        read::parse(url, |name| std::env::var(name).ok())
     }
 
     fn new(endpoint: PgConnectOptions) -> Self {
@@ -188,97 +179,6 @@ impl Config {
         }
     }
 
-    fn read_limits(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
-        const LIMIT: RangeInclusive<u32> = 1..=10_000;
-        self.connection_limit_auto =
-            given.number_or_auto("connection_limit", LIMIT, &mut self.connection_limit)?;
-        if !self.connection_limit_auto {
-            given.reject("connection_limit_max", "it is for connection_limit=auto")?;
-        }
-        given.number(
-            "connection_limit_max",
-            LIMIT,
-            &mut self.connection_limit_max,
-        )?;
-        given.number("queue_limit", 0..=1_000_000, &mut self.queue_limit)?;
-        let most = self.most_connections();
-        given.number("min_connections", 0..=most, &mut self.min_connections)
-    }
-
-    fn read_durations(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
-        const SECOND: Duration = Duration::from_secs(1);
-        const MILLISECOND: Duration = Duration::from_millis(1);
-        for (key, field) in [
-            ("queue_target", &mut self.queue_target),
-            ("pool_timeout", &mut self.pool_timeout),
-            ("connect_timeout", &mut self.connect_timeout),
-            ("socket_timeout", &mut self.socket_timeout),
-            ("max_connection_lifetime", &mut self.max_connection_lifetime),
-            (
-                "max_idle_connection_lifetime",
-                &mut self.max_idle_connection_lifetime,
-            ),
-            ("leak_threshold", &mut self.leak_threshold),
-            ("replica_max_lag", &mut self.replica_max_lag),
-            (
-                "slow_statement_threshold",
-                &mut self.slow_statement_threshold,
-            ),
-        ] {
-            given.duration(key, SECOND, field)?;
-        }
-        for (key, field) in [
-            ("statement_timeout", &mut self.statement_timeout),
-            ("lock_timeout", &mut self.lock_timeout),
-            (
-                "idle_in_transaction_session_timeout",
-                &mut self.idle_in_transaction_session_timeout,
-            ),
-        ] {
-            // PostgreSQL's own names keep PostgreSQL's own unit.
-            given.duration(key, MILLISECOND, field)?;
-        }
-        Ok(())
-    }
-
-    fn read_connection(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
-        let mut options = self.endpoint.clone().disable_statement_logging();
-        if let Some(host) = given.text("host") {
-            self.hosts = vec![self.hosts[0].at(host)];
-        }
-        options = self.hosts[0].apply(options);
-        let known = TargetSessionAttrs::ALL;
-        if let Some(index) = given.choice("target_session_attrs", &known.map(|(name, _)| name))? {
-            self.target_session_attrs = known[index].1;
-        }
-        if let Some(name) = given.text("application_name") {
-            options = options.application_name(&name);
-        }
-        // 0 would leak: sqlx 0.9.0 names a statement and never closes it. One is the smallest that works.
-        let mut cache = 100;
-        given.number("statement_cache_size", 0..=100_000, &mut cache)?;
-        options = options.statement_cache_capacity(cache.max(1) as usize);
-        (self.endpoint, self.tls) = tls(given, options)?;
-        if let Some(schema) = given.text("schema") {
-            self.session
-                .push(("search_path".to_owned(), quote_identifier(&schema)));
-        }
-        self.session.extend(given.session_options()?);
-        if self.pgbouncer {
-            self.check_for_pooler()?;
-        }
-        given.reject(
-            "sslidentity",
-            "convert it to PEM files and name them in sslcert and sslkey",
-        )?;
-        given.reject(
-            "sslpassword",
-            "it belongs to sslidentity, which cannot be read; name PEM files in sslcert and sslkey",
-        )?;
-        given.choice("channel_binding", &["disable", "prefer"])?;
-        given.choice("single_use_connections", &["false"]).map(drop)
-    }
-
     /// What sqlx needs to connect, through a pooler or not.
     pub(crate) fn options(&self, pooler: bool) -> PgConnectOptions {
         self.options_at(self.endpoint.clone(), pooler)
@@ -300,6 +200,10 @@ impl Config {
 
     /// An error that names a setting of the session which a pooler cannot be told, if there is one.
     pub(crate) fn check_for_pooler(&self) -> Result<(), ConfigError> {
+        // The driver sends it whatever it is told.
+        if std::env::var_os("PGOPTIONS").is_some_and(|options| !options.is_empty()) {
+            return Err(ConfigError::refused("options", THROUGH_PGBOUNCER).of_variable("PGOPTIONS"));
+        }
         reject_session(&self.session)
     }
 
@@ -307,8 +211,7 @@ impl Config {
     pub(crate) fn in_transactions(&self) -> Limits {
         let default = Self::new(self.endpoint.clone());
         let set = |key: &str, limit: Option<Duration>, default: Option<Duration>| {
-            let given = self.given.iter().any(|(given, _)| given == key);
-            (given || limit != default).then(|| limit.unwrap_or(Duration::MAX))
+            (given_in(&self.given, key) || limit != default).then(|| limit.unwrap_or(Duration::MAX))
         };
         let pause = "idle_in_transaction_session_timeout";
         Limits {

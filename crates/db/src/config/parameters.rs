@@ -1,4 +1,4 @@
-//! The URL's parameters: which there are, and what is wrong with one, said without its value.
+//! The URL's parameters that are ours: each with its default and what it means.
 
 /// Writes the table below, a row on each line.
 macro_rules! table {
@@ -39,75 +39,6 @@ table! {
     "options", "none", "settings for each session: `-c name=value …`";
 }
 
-/// Understood so that the error can say what to do instead, or accepted where they change nothing.
-pub(crate) const TOLERATED: &[&str] = &[
-    "sslidentity",
-    "sslpassword",
-    "channel_binding",
-    "single_use_connections",
-];
-
 /// What to do about a session's settings behind a pooler.
 pub(crate) const THROUGH_PGBOUNCER: &str =
     "PgBouncer does not pass it on; use `alter role … set …` instead";
-
-/// Why `DATABASE_URL` cannot be used. Contains keys and kinds, never values.
-///
-/// ```
-/// let error = db::Config::parse("mysql://db.example/shop").expect_err("not PostgreSQL");
-/// assert!(error.to_string().contains("postgres://"));
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// The variable is not set.
-    #[error(
-        "DATABASE_URL is not set: write DATABASE_URL=postgres://user:password@host:5432/database into the environment or .env"
-    )]
-    Missing,
-    /// The URL itself cannot be read.
-    #[error(
-        "DATABASE_URL is not a valid URL: {problem}; expected postgres://user:password@host:5432/database?connection_limit=10"
-    )]
-    Url {
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// One of the URLs of `DATABASE_REPLICA_URLS` is wrong, as `DATABASE_URL` would be.
-    #[error("{}", .0.to_string().replacen("DATABASE_URL", "DATABASE_REPLICA_URLS", 1))]
-    Replica(Box<Self>),
-    /// A parameter that does not exist.
-    #[error("DATABASE_URL has an unknown parameter `{key}`{}", suggest(.nearest.as_deref()))]
-    UnknownKey {
-        /// The parameter as written.
-        key: String,
-        /// The known parameter nearest to it, if one is near.
-        nearest: Option<String>,
-    },
-    /// A parameter whose value is not of its kind.
-    #[error("DATABASE_URL has a bad value for `{key}`: it must be {expected}")]
-    Value {
-        /// The parameter.
-        key: String,
-        /// What its value has to be.
-        expected: String,
-    },
-}
-
-impl ConfigError {
-    /// The same about a URL of a replica.
-    pub(crate) fn of_replica(self) -> Self {
-        Self::Replica(Box::new(self))
-    }
-
-    pub(crate) fn url(problem: &str) -> Self {
-        Self::Url {
-            problem: problem.to_owned(),
-        }
-    }
-}
-
-fn suggest(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |nearest| {
-        format!("; did you mean `{nearest}`?")
-    })
-}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::config::given::given_in;
 use crate::config::parameters::PARAMETERS;
 use crate::duration::seconds;
 
@@ -22,7 +23,7 @@ pub struct Setting {
     pub key: &'static str,
     /// Its value for people, such as `20 s`.
     pub value: String,
-    /// Where the value came from: `URL`, `default`, or `code` where a field was changed after the URL was read.
+    /// Where the value came from: `URL`, `environment` for one of libpq's variables, `default`, or `code` where a field was changed after the URL was read.
     pub from: &'static str,
     /// What it means.
     pub meaning: &'static str,
@@ -45,14 +46,14 @@ impl Config {
             ..Self::new(self.endpoint.clone())
         };
         let row = |&(key, default, meaning): &(&'static str, &str, &'static str)| {
-            let given = self.given.iter().find(|(given, _)| given == key);
+            let given = self.given.iter().find(|given| given.key == key);
             let value = self.value(key);
             let from = match given {
-                Some(_) => "URL",
+                Some(given) => given.from,
                 None if value != defaults.value(key) => "code",
                 None => "default",
             };
-            let text = given.map(|(_, text)| text.clone());
+            let text = given.map(|given| given.text.clone());
             Setting {
                 key,
                 value: value.or(text).unwrap_or_else(|| default.to_owned()),
@@ -86,7 +87,7 @@ impl Config {
             "leak_threshold" => time(self.leak_threshold),
             "slow_statement_threshold" => time(self.slow_statement_threshold),
             "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout"
-                if self.pgbouncer && !self.given.iter().any(|(given, _)| given == key) =>
+                if self.pgbouncer && !given_in(&self.given, key) =>
             {
                 "as set for the role".to_owned()
             }

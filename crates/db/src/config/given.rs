@@ -1,0 +1,376 @@
+//! The parameters that were given, by the URL or by libpq's variables, each taken out as it is read. No error repeats a value.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::config::error::ConfigError;
+use crate::config::options;
+use crate::config::parameters::PARAMETERS;
+use crate::config::variables::VARIABLES;
+use crate::config::words::{Word, nearest, word};
+
+/// These are shown as they were given; of the others that are no number it is only shown that they are set.
+const SHOWN: [&str; 6] = [
+    "statement_cache_size",
+    "schema",
+    "application_name",
+    "sslmode",
+    "sslaccept",
+    "host",
+];
+
+/// Settings of a session that have a parameter of their own, and whether they are durations.
+const OF_SESSIONS: [(&str, &str, bool); 5] = [
+    ("statement_timeout", "statement_timeout", true),
+    ("lock_timeout", "lock_timeout", true),
+    (
+        "idle_in_transaction_session_timeout",
+        "idle_in_transaction_session_timeout",
+        true,
+    ),
+    ("application_name", "application_name", false),
+    ("extra_float_digits", "extra_float_digits", false),
+];
+
+/// A parameter that was given, for people to look at.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) key: &'static str,
+    /// Its value, or that it is set.
+    pub(crate) text: String,
+    /// `URL` or `environment`.
+    pub(crate) from: &'static str,
+}
+
+pub(crate) fn given_in(given: &[Given], key: &str) -> bool {
+    given.iter().any(|one| one.key == key)
+}
+
+/// The parameters of one URL.
+#[derive(Default)]
+pub(crate) struct Parameters {
+    values: BTreeMap<String, String>,
+    /// What `options` sets and has no parameter of its own.
+    pub(crate) session: BTreeMap<String, String>,
+    /// Taken, though they change nothing here.
+    pub(crate) needless: Vec<String>,
+}
+
+impl Parameters {
+    /// Those of the URL.
+    pub(crate) fn of(query: Vec<(String, String)>) -> Result<Self, ConfigError> {
+        let mut given = Self::default();
+        for (key, value) in query {
+            if given.values.contains_key(&key) {
+                return Err(ConfigError::value(&key, "given once"));
+            }
+            given.take(key, value)?;
+        }
+        given.read_ssl()?;
+        let options = given.text("options").unwrap_or_default();
+        for (name, value) in options::read(&options)? {
+            if !given.set(&name, value) {
+                let (key, name) = match name.as_str() {
+                    "search_path" => ("schema", "search_path"),
+                    name => (name, name),
+                };
+                let expected = format!("given once: `options` sets {name} too");
+                return Err(ConfigError::value(key, &expected));
+            }
+        }
+        Ok(given)
+    }
+
+    /// Adds what the URL leaves out and the environment has, as libpq does; where it names a host, nothing of where the server
+    /// is. An empty variable is not there. Gives the parameters that were added, each with its variable.
+    pub(crate) fn complete(
+        &mut self,
+        at_host: bool,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<(String, &'static str)>, ConfigError> {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        // These two are a pair there, where Prisma gives the first alone another meaning.
+        let own_pair = self.has("sslcert") || self.has("sslkey");
+        let located = at_host || self.has("host");
+        let of_url = |key| match key {
+            "host" | "hostaddr" | "port" => located,
+            "sslcert" | "sslkey" => own_pair,
+            _ => false,
+        };
+        let mut taken = Vec::new();
+        for &(name, key) in VARIABLES {
+            let value = variable(name).filter(|_| !self.has(key) && !of_url(key));
+            let Some(value) = value else { continue };
+            let of_variable = |error: ConfigError| error.of_variable(name);
+            if key == "sslcert" && variable("PGSSLKEY").is_none() {
+                return Err(of_variable(ConfigError::value(
+                    key,
+                    "set together with PGSSLKEY",
+                )));
+            }
+            if key != "options" {
+                self.take(key.to_owned(), value).map_err(of_variable)?;
+                taken.push((key.to_owned(), name));
+                continue;
+            }
+            for (setting, value) in options::read(&value).map_err(of_variable)? {
+                // The URL's wins, setting by setting: the driver sends both.
+                if self.set(&setting, value) {
+                    taken.push((setting, name));
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// `ssl=true` is an alias of libpq's for `sslmode=require`; `no-verify` is node-postgres' word for what libpq calls that.
+    fn read_ssl(&mut self) -> Result<(), ConfigError> {
+        let mode = self.values.get("sslmode").cloned();
+        if mode.as_deref() == Some("no-verify") {
+            return Err(ConfigError::value(
+                "sslmode",
+                "`require` in the place of `no-verify`: it encrypts and checks nothing; `verify-full` checks the server",
+            ));
+        }
+        let Some(ssl) = self.text("ssl") else {
+            return Ok(());
+        };
+        match (ssl.as_str(), mode.as_deref()) {
+            ("true", None) => drop(
+                self.values
+                    .insert("sslmode".to_owned(), "require".to_owned()),
+            ),
+            ("true", Some("require" | "verify-ca" | "verify-full")) => {}
+            ("true", Some(_)) => {
+                return Err(ConfigError::value(
+                    "sslmode",
+                    "require, verify-ca or verify-full beside `ssl=true`, or without that",
+                ));
+            }
+            _ => {
+                return Err(ConfigError::value(
+                    "ssl",
+                    "true, which means sslmode=require; sslmode says it better",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many digits floating-point numbers have as text, which `options` may say.
+    pub(crate) fn digits(&mut self) -> Result<Option<i8>, ConfigError> {
+        let Some(text) = self.text("extra_float_digits") else {
+            return Ok(None);
+        };
+        let digits = text
+            .parse()
+            .ok()
+            .filter(|digits| (-15..=3).contains(digits));
+        let bad = || {
+            ConfigError::value(
+                "options",
+                "with a whole number from -15 to 3 for extra_float_digits",
+            )
+        };
+        digits.map(Some).ok_or_else(bad)
+    }
+
+    /// Keeps a parameter that has a meaning here.
+    fn take(&mut self, key: String, value: String) -> Result<(), ConfigError> {
+        let ours = PARAMETERS.iter().any(|(name, ..)| *name == key);
+        match (ours, word(&key)) {
+            (true, _) | (false, Some(Word::Part)) => drop(self.values.insert(key, value)),
+            (false, Some(Word::Needless(values, _)))
+                if values.is_empty() || values.contains(&&*value) =>
+            {
+                self.needless.push(key);
+            }
+            (false, Some(Word::Needless(_, instead) | Word::Refused(instead))) => {
+                return Err(ConfigError::refused(&key, instead));
+            }
+            (false, Some(Word::Write(name))) => {
+                return Err(ConfigError::refused(
+                    &key,
+                    &format!("write `{name}`{}", unit(name)),
+                ));
+            }
+            (false, None) => {
+                return Err(ConfigError::UnknownKey {
+                    nearest: nearest(&key).map(str::to_owned),
+                    key: key.chars().take(64).collect(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what `options` sets, if that is not set yet. Says whether it was not.
+    fn set(&mut self, name: &str, value: String) -> bool {
+        let own = OF_SESSIONS.iter().find(|(known, ..)| *known == name);
+        let (settings, key, value) = match own {
+            Some((_, key, true)) => (&mut self.values, *key, options::duration(&value)),
+            Some((_, key, false)) => (&mut self.values, *key, value),
+            None if name == "search_path" && self.values.contains_key("schema") => return false,
+            None => (&mut self.session, name, value),
+        };
+        if settings.contains_key(key) {
+            return false;
+        }
+        settings.insert(key.to_owned(), value);
+        true
+    }
+
+    /// Adds a piece of the URL, where no parameter says otherwise.
+    pub(crate) fn piece(&mut self, key: &str, value: Option<String>) {
+        if let Some(value) = value {
+            self.values.entry(key.to_owned()).or_insert(value);
+        }
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// The parameters as they were given, without what may be a secret.
+    pub(crate) fn shown(&self, from: &'static str) -> Vec<Given> {
+        let ours = PARAMETERS.iter().map(|(key, ..)| *key);
+        let given = ours.filter_map(|key| {
+            let text = match (self.values.get(key), key) {
+                (Some(value), key) if SHOWN.contains(&key) => value.clone(),
+                (Some(_), _) => "set".to_owned(),
+                (None, "options") if !self.session.is_empty() => "set".to_owned(),
+                (None, _) => return None,
+            };
+            Some(Given { key, text, from })
+        });
+        given.collect()
+    }
+
+    /// Whatever was not read is a parameter listed as known but not handled: a mistake of this crate, not the user's.
+    pub(crate) fn finish(self) -> Result<(), ConfigError> {
+        match self.values.into_keys().next() {
+            None => Ok(()),
+            Some(key) => Err(ConfigError::UnknownKey { key, nearest: None }),
+        }
+    }
+
+    pub(crate) fn text(&mut self, key: &str) -> Option<String> {
+        self.values.remove(key).filter(|value| !value.is_empty())
+    }
+
+    pub(crate) fn number(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<u32>,
+        field: &mut u32,
+    ) -> Result<(), ConfigError> {
+        let Some(value) = self.values.remove(key) else {
+            return Ok(());
+        };
+        match value.parse().ok().filter(|number| range.contains(number)) {
+            Some(number) => *field = number,
+            None => {
+                let expected = format!("a whole number from {} to {}", range.start(), range.end());
+                return Err(ConfigError::value(key, &expected));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, or the word `auto`: whether it is that.
+    pub(crate) fn number_or_auto(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<u32>,
+        field: &mut u32,
+    ) -> Result<bool, ConfigError> {
+        if self.values.get(key).is_some_and(|value| value == "auto") {
+            self.values.remove(key);
+            return Ok(true);
+        }
+        let number = self.number(key, range, field);
+        number.map(|()| false).map_err(|error| match error {
+            ConfigError::Value { key, expected } => ConfigError::Value {
+                key,
+                expected: format!("{expected}, or auto"),
+            },
+            other => other,
+        })
+    }
+
+    pub(crate) fn boolean(&mut self, key: &str, field: &mut bool) -> Result<(), ConfigError> {
+        if let Some(index) = self.choice(key, &["true", "false"])? {
+            *field = index == 0;
+        }
+        Ok(())
+    }
+
+    /// The index of the given value among those allowed.
+    pub(crate) fn choice(
+        &mut self,
+        key: &str,
+        allowed: &[&str],
+    ) -> Result<Option<usize>, ConfigError> {
+        let Some(value) = self.values.remove(key) else {
+            return Ok(None);
+        };
+        match allowed.iter().position(|name| *name == value) {
+            Some(index) => Ok(Some(index)),
+            None => Err(ConfigError::value(key, &allowed.join(" or "))),
+        }
+    }
+
+    /// An error that says what to do instead, if the parameter is given.
+    pub(crate) fn reject(&mut self, key: &str, instead: &str) -> Result<(), ConfigError> {
+        match self.values.remove(key) {
+            None => Ok(()),
+            Some(_) => Err(ConfigError::refused(key, instead)),
+        }
+    }
+
+    /// A bare number counts `unit`s, `0` means no limit, and `500ms`, `2s`, `1min` say their unit.
+    pub(crate) fn duration(
+        &mut self,
+        key: &str,
+        unit: Duration,
+        field: &mut Option<Duration>,
+    ) -> Result<(), ConfigError> {
+        let Some(value) = self.values.remove(key) else {
+            return Ok(());
+        };
+        let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match &value[digits.len()..] {
+            "" => Some(unit),
+            "ms" => Some(Duration::from_millis(1)),
+            "s" => Some(Duration::from_secs(1)),
+            "min" => Some(Duration::from_secs(60)),
+            _ => None,
+        };
+        // A day is longer than any of these should be, and short enough for PostgreSQL and for the clock.
+        let length = unit
+            .zip(digits.parse::<u32>().ok())
+            .and_then(|(unit, n)| unit.checked_mul(n));
+        match length.filter(|length| *length <= Duration::from_secs(86_400 * 20)) {
+            Some(length) => *field = Some(length).filter(|length| !length.is_zero()),
+            None => {
+                let expected = "a whole number, alone or with a unit (`500ms`, `2s`, `1min`), at most 20 days; 0 for no limit";
+                return Err(ConfigError::value(key, expected));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a duration of ours is written, for those who come with another unit.
+fn unit(name: &str) -> &'static str {
+    match name {
+        name if name.ends_with("_timeout")
+            || name.ends_with("_lifetime")
+            || name.ends_with("_threshold") =>
+        {
+            ", in seconds or with a unit: `500ms`, `2s`, `1min`"
+        }
+        _ => "",
+    }
+}
