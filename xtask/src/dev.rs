@@ -231,12 +231,12 @@ impl Dev<'_> {
     }
 
     fn process(&self, program: &str, arguments: &[&str]) -> Process {
-        Process::new(
-            program,
-            &self.programs.join(program),
-            arguments,
-            self.database.url(),
-        )
+        let path = self.programs.join(program);
+        let process = Process::new(program, &path, arguments, self.database.url());
+        match self.database {
+            Database::Given(_) => process.libpq(),
+            Database::Private { .. } => process,
+        }
     }
 
     fn welcome(&self, time: Duration) {

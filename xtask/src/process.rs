@@ -1,6 +1,7 @@
 //! The programs that a command runs, and everything that can happen while they do.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -39,6 +40,14 @@ pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
+/// libpq's variables in our own environment.
+fn libpq() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| {
+        let name = name.as_encoded_bytes();
+        name.starts_with(b"PG") && !name.starts_with(b"PG_")
+    })
+}
+
 /// A program that is to be started.
 pub(crate) struct Process {
     name: String,
@@ -52,6 +61,10 @@ impl Process {
             .args(["-c", PARENT, "cargo-xtask-parent"])
             .arg(program)
             .args(arguments);
+        // libpq's variables are for another server than the private one.
+        for (name, _) in libpq() {
+            command.env_remove(name);
+        }
         command
             .env("DATABASE_URL", database_url)
             .env("HOST", "127.0.0.1")
@@ -70,6 +83,12 @@ impl Process {
 
     pub(crate) fn port(mut self, port: u16) -> Self {
         self.command.env("PORT", port.to_string());
+        self
+    }
+
+    /// Passes libpq's variables on, for a database that is not our own.
+    pub(crate) fn libpq(mut self) -> Self {
+        self.command.envs(libpq());
         self
     }
 

@@ -7,7 +7,6 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgExecutor, Row};
 use tokio::time::Instant;
 
-use crate::config::Config;
 use crate::error::{Error, code_of};
 use crate::pool::Pool;
 
@@ -77,10 +76,7 @@ impl Pool {
         if !self.0.is_pooled() {
             return Ok(connection);
         }
-        if let Some(url) = self.config().direct_url() {
-            let config = Config::parse(&url);
-            let named = |text: String| text.replace("DATABASE_URL", "DIRECT_URL");
-            let mut config = config.map_err(|error| failed(named(error.to_string())))?;
+        if let Some(mut config) = self.config().direct() {
             config.hooks = self.config().hooks.clone();
             let direct = Self::new(config);
             let connection = direct.open_beside().await?;

@@ -26,7 +26,7 @@ pub(crate) fn replica_urls_from_env() -> Result<Vec<String>, ConfigError> {
         Ok(urls) => Ok(split_urls(&urls)),
         Err(std::env::VarError::NotPresent) => Ok(Vec::new()),
         Err(std::env::VarError::NotUnicode(_)) => {
-            Err(ConfigError::url("it is not UTF-8").of_replica())
+            Err(ConfigError::url("it is not UTF-8").of_url("DATABASE_REPLICA_URLS"))
         }
     }
 }

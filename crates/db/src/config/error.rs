@@ -21,9 +21,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
-    /// One of the URLs of `DATABASE_REPLICA_URLS` is wrong, as `DATABASE_URL` would be.
-    #[error("{}", .0.to_string().replacen("DATABASE_URL", "DATABASE_REPLICA_URLS", 1))]
-    Replica(Box<Self>),
+    /// Another URL of the environment is wrong, as `DATABASE_URL` would be.
+    #[error("{}", .error.to_string().replace("DATABASE_URL", .variable))]
+    Other {
+        /// `DATABASE_REPLICA_URLS` or `DIRECT_URL`.
+        variable: &'static str,
+        /// What would be said of `DATABASE_URL`.
+        error: Box<Self>,
+    },
     /// A parameter that does not exist.
     #[error("DATABASE_URL has an unknown parameter `{key}`{}", suggest(.nearest.as_deref()))]
     UnknownKey {
@@ -59,9 +64,12 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// The same about a URL of a replica.
-    pub(crate) fn of_replica(self) -> Self {
-        Self::Replica(Box::new(self))
+    /// The same about a URL that another variable has.
+    pub(crate) fn of_url(self, variable: &'static str) -> Self {
+        Self::Other {
+            variable,
+            error: Box::new(self),
+        }
     }
 
     pub(crate) fn url(problem: &str) -> Self {
@@ -99,7 +107,7 @@ impl ConfigError {
             Self::UnknownKey { key, .. } | Self::Value { key, .. } | Self::Refused { key, .. } => {
                 Some(key)
             }
-            Self::Missing | Self::Url { .. } | Self::Replica(_) | Self::Variable { .. } => None,
+            Self::Missing | Self::Url { .. } | Self::Other { .. } | Self::Variable { .. } => None,
         }
     }
 }

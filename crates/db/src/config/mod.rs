@@ -95,6 +95,7 @@ pub struct Config {
     /// The parameters that the URL and the environment have, without secrets.
     given: Vec<Given>,
     from_env: bool,
+    direct: Option<Box<Self>>,
     pub(crate) hooks: Hooks,
 }
 
@@ -116,9 +117,14 @@ impl Config {
         let replicas = replica_urls_from_env()?;
         let replicas = replicas
             .iter()
-            .map(|url| Self::parse(url).map_err(ConfigError::of_replica));
+            .map(|url| Self::parse(url).map_err(|error| error.of_url("DATABASE_REPLICA_URLS")));
+        let direct = std::env::var("DIRECT_URL").ok();
+        let direct = direct.filter(|url| !url.trim().is_empty());
+        let direct =
+            direct.map(|url| Self::parse(&url).map_err(|error| error.of_url("DIRECT_URL")));
         Ok(Self {
             from_env: true,
+            direct: direct.transpose()?.map(Box::new),
             replicas: replicas.collect::<Result<_, _>>()?,
             ..Self::parse(&url_from_env()?)?
         })
@@ -175,6 +181,7 @@ impl Config {
             session: Vec::new(),
             given: Vec::new(),
             from_env: false,
+            direct: None,
             hooks: Hooks::default(),
         }
     }
@@ -191,11 +198,8 @@ impl Config {
     }
 
     /// What `DIRECT_URL` says: the server itself, for migrations, where `DATABASE_URL` is that of a pooler.
-    pub(crate) fn direct_url(&self) -> Option<String> {
-        let url = || std::env::var("DIRECT_URL").ok();
-        self.from_env
-            .then(url)?
-            .filter(|url| !url.trim().is_empty())
+    pub(crate) fn direct(&self) -> Option<Self> {
+        self.direct.as_deref().cloned()
     }
 
     /// An error that names a setting of the session which a pooler cannot be told, if there is one.

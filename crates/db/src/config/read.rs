@@ -132,9 +132,8 @@ impl Config {
         if let Some(name) = given.text("application_name").or(fallback) {
             options = options.application_name(&name);
         }
-        if let Some(digits) = given.digits()? {
-            options = options.extra_float_digits(digits);
-        }
+        // sqlx's own would be in force in the place of the role's, and says no more than the server's default.
+        options = options.extra_float_digits(given.digits()?);
         // 0 would leak: sqlx 0.9.0 names a statement and never closes it. One is the smallest that works.
         let mut cache = 100;
         given.number("statement_cache_size", 0..=100_000, &mut cache)?;

@@ -50,7 +50,7 @@ fn a_bad_setting_is_named() {
 #[test]
 fn a_bad_database_url_is_named_by_its_key() {
     let with = |parameters: &str| {
-        format!("postgres://ada:{CANARY}@127.0.0.1:1/x?sslpassword={CANARY}&{parameters}")
+        format!("postgres://ada:{CANARY}@127.0.0.1:1/x?password={CANARY}&{parameters}")
     };
     for (parameters, named) in [
         ("connection_limt=5", "connection_limit"),
@@ -72,6 +72,33 @@ fn a_bad_database_url_is_named_by_its_key() {
         assert!(said.contains("DATABASE_URL"), "{said}");
     }
     assert!(said("serve", &[], 78).contains("DATABASE_URL"));
+}
+
+#[test]
+fn each_variable_with_a_url_is_read_at_the_start_and_named() {
+    let url = &*format!("postgres://ada:{CANARY}@127.0.0.1:1/x");
+    let bad = &*format!("{url}?max=5");
+    for (name, value) in [
+        ("DIRECT_URL", bad),
+        ("DATABASE_REPLICA_URLS", bad),
+        ("PGCHANNELBINDING", "require"),
+        ("PGOPTIONS", CANARY),
+    ] {
+        for subcommand in ["serve", "migrate"] {
+            let said = said(subcommand, &[("DATABASE_URL", url), (name, value)], 78);
+            assert!(said.contains(name), "{said}");
+        }
+    }
+    // An empty one is none: then the file is read, also one that an editor began with a mark.
+    let file = std::env::temp_dir().join(format!("url-{}", std::process::id()));
+    std::fs::write(&file, format!("\u{feff}{bad}\r\n")).unwrap();
+    let file = file.to_str().unwrap();
+    for empty in ["", " \n"] {
+        let settings = [("DATABASE_URL", empty), ("DATABASE_URL_FILE", file)];
+        let said = said("serve", &settings, 78);
+        assert!(said.contains("write `connection_limit`"), "{said}");
+    }
+    std::fs::remove_file(file).unwrap();
 }
 
 #[test]
