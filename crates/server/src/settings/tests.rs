@@ -131,6 +131,64 @@ fn help_has_each_setting_and_its_default() {
     }
 }
 
+/// The rows of the tables in `docs/settings.md` that begin with a name in backquotes: name, default, meaning.
+fn documented() -> Vec<[String; 3]> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
+    let text = fs::read_to_string(path).unwrap();
+    let row = |line: &str| {
+        let line = line.strip_prefix("| `")?.strip_suffix(" |")?;
+        let (name, rest) = line.split_once("` | ")?;
+        let (default, meaning) = rest.split_once(" | ")?;
+        Some([name, default, meaning].map(str::to_owned))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+#[test]
+fn the_document_has_each_variable_and_parameter_with_its_default() {
+    let rows = documented();
+    let (variables, parameters): (Vec<_>, Vec<_>) = rows
+        .iter()
+        .partition(|[name, ..]| name.bytes().all(|byte| !byte.is_ascii_lowercase()));
+
+    // `db` reads these, and their order is that of the document.
+    let urls = [
+        "DATABASE_URL",
+        "DATABASE_URL_FILE",
+        "DIRECT_URL",
+        "DATABASE_REPLICA_URLS",
+    ];
+    let mut names: Vec<_> = urls
+        .into_iter()
+        .chain(SETTINGS.map(|one| one.key))
+        .collect();
+    let mut documented: Vec<_> = variables.iter().map(|[name, ..]| name.as_str()).collect();
+    names.sort_unstable();
+    documented.sort_unstable();
+    assert_eq!(documented, names);
+    let defaults = Settings::defaults(4004);
+    for setting in SETTINGS {
+        let default = match setting.key {
+            "PORT" => "the service's own".to_owned(),
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => "none".to_owned(),
+            _ => (setting.show)(&defaults),
+        };
+        let mut rows = variables.iter();
+        let row = rows.find(|[name, ..]| *name == setting.key).unwrap();
+        assert_eq!(row[1], default, "{}", setting.key);
+    }
+
+    let parameters: Vec<_> = parameters
+        .iter()
+        .map(|row| row.each_ref().map(String::as_str))
+        .collect();
+    let known: Vec<_> = db::PARAMETERS
+        .iter()
+        .map(|row| [row.0, row.1, row.2])
+        .collect();
+    assert_eq!(parameters, known);
+}
+
 /// The number behind this word in a text, the first time it comes.
 fn number(text: &str, word: &str) -> u64 {
     let (_, rest) = text.split_once(word).unwrap_or_else(|| panic!("no {word}"));
