@@ -99,7 +99,7 @@ impl Account {
 }
 
 /// A command that no `PG…` variable reaches and whose messages are English.
-pub(crate) fn clean_command(program: impl AsRef<OsStr>) -> Command {
+fn clean_command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"PG") {

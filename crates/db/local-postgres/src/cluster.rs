@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::account::{Account, clean_command};
+use crate::account::Account;
 use crate::folder::{Folder, random_hex};
 use crate::lock::Lock;
 use crate::port::{free_port, is_free};
 use crate::programs::Programs;
 use crate::server::{Failure, Place, Server};
 use crate::setup::{configure, initialize};
-use crate::{Error, Stop, psql};
+use crate::sql::{Session, statements};
+use crate::{Error, Stop};
 
 /// What a temporary cluster saves time with, and room for many tests at once. A crash of the server loses no
 /// commit all the same, only one of the machine does.
@@ -118,24 +119,21 @@ impl Cluster {
         .map(drop)
     }
 
-    /// Runs SQL as superuser through `psql` and gives its output: no header, fields separated by `|`. Each statement
-    /// commits by itself; the first that fails is the last.
+    /// Runs SQL as superuser and gives what it answers: rows as lines, no header, fields separated by `|`. Each statement
+    /// commits by itself; the first that fails is the last. Statements only, none of `psql`'s own commands.
     ///
     /// # Errors
-    /// With `psql`'s message, if a statement fails or the server does not run.
+    /// With the server's message, if a statement fails or the server does not run.
     pub fn sql(&self, database: &str, sql: &str) -> Result<String, Error> {
-        let mut psql = clean_command(self.place.programs.path("psql"));
-        psql.arg("-h").arg(self.folder.path());
-        psql.args([
-            "-p",
-            &self.port.to_string(),
-            "-U",
-            "postgres",
-            "-d",
-            database,
-        ]);
-        psql::run(psql, sql)
-            .map_err(|error| Error::because(format_args!("psql on {database}"), error))
+        let run = || {
+            let mut session = self.session(database)?;
+            let mut lines = Vec::new();
+            for statement in statements(sql) {
+                lines.extend(session.query(statement)?);
+            }
+            Ok::<_, Error>(lines.join("\n").trim_end().to_owned())
+        };
+        run().map_err(|error| Error::because(format_args!("SQL on {database}"), error))
     }
 
     /// Stops the server and waits until it has gone. Nothing happens if it is stopped already.
@@ -180,6 +178,10 @@ impl Cluster {
     pub fn restart(&self, mode: Stop) -> Result<(), Error> {
         self.stop(mode)?;
         self.start()
+    }
+
+    pub(crate) fn session(&self, database: &str) -> Result<Session, Error> {
+        Session::open(self.folder.path(), self.port, database)
     }
 
     pub(crate) fn programs(&self) -> &Programs {

@@ -18,9 +18,9 @@ mod lock;
 mod persistent;
 mod port;
 mod programs;
-mod psql;
 mod server;
 mod setup;
+mod sql;
 mod standby;
 
 pub use cluster::Cluster;

@@ -1,6 +1,7 @@
 //! A second server that follows a first one by streaming replication, as in production.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use crate::Error;
 use crate::account::Account;
@@ -53,17 +54,19 @@ impl Cluster {
 
     /// Copies the data of the running server, as `pg_basebackup` would, which is not part of every distribution.
     fn copy_data(&self, place: &Place) -> Result<(), Error> {
-        let (from, to) = (self.data_folder().display(), place.data.display());
-        // Files that go while they are copied are in the log that is replayed.
-        let sql = format!(
-            "select pg_backup_start('standby', true);
-\\! cp -a '{from}' '{to}' 2>/dev/null
-\\o '{to}/backup_label'
-select labelfile from pg_backup_stop(false);
-"
-        );
-        self.sql("postgres", &sql)?;
         let fail = |error| Error::because("cannot copy the primary's data", error);
+        // One session: the server forgets the copy with the session that began it.
+        let mut session = self.session("postgres")?;
+        session.query("select pg_backup_start('standby', true)")?;
+        // Files that go while they are copied are in the log that is replayed, and not missed.
+        Command::new("cp")
+            .arg("-a")
+            .args([self.data_folder(), &place.data])
+            .stderr(Stdio::null())
+            .status()
+            .map_err(fail)?;
+        let label = session.query("select labelfile from pg_backup_stop(false)")?;
+        fs::write(place.data.join("backup_label"), label.join("\n")).map_err(fail)?;
         for of_the_primary in ["postmaster.pid", "postmaster.opts"] {
             fs::remove_file(place.data.join(of_the_primary)).map_err(fail)?;
         }

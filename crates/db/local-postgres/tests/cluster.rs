@@ -70,11 +70,70 @@ fn an_error_in_sql_is_an_error_and_ends_the_script() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.starts_with("psql on postgres: ") && error.contains("division by zero"),
+        error.starts_with("SQL on postgres: ERROR:  ") && error.contains("division by zero"),
         "{error}"
     );
     let count = "select count(*) from pg_database where datname = 'never'";
     assert_eq!(shared().sql("postgres", count).unwrap(), "0");
+}
+
+#[test]
+fn sql_answers_rows_as_lines_with_fields_between_bars() {
+    let script = "create table sql (n int, t text); -- one; two
+        insert into sql values (1, 'a;b'), (2, null), (3, E'it\\'s');
+        do $$ begin perform 1; raise notice 'not an answer'; end $$;
+        select n, t from sql order by n; select 'ü'; copy sql to stdout";
+    assert_eq!(
+        shared().sql("postgres", script).unwrap(),
+        "1|a;b\n2|\n3|it's\nü\n1\ta;b\n2\t\\N\n3\tit's"
+    );
+}
+
+#[test]
+fn each_statement_commits_by_itself_and_the_database_is_free_at_once() {
+    shared().create_database("alone").unwrap();
+    let long = format!("select length('{}')", "x".repeat(1 << 20));
+    assert_eq!(shared().sql("alone", &long).unwrap(), "1048576");
+    shared()
+        .sql("alone", "create table kept (); select 1/0")
+        .unwrap_err();
+    assert_eq!(
+        shared().sql("alone", "select count(*) from kept").unwrap(),
+        "0"
+    );
+    // Not allowed in a transaction, nor while anybody is in it.
+    shared()
+        .sql("postgres", "drop database alone; vacuum")
+        .unwrap();
+}
+
+#[test]
+fn an_error_has_the_servers_detail_and_hint_and_a_stopped_server_is_one() {
+    let cluster = Cluster::temporary().unwrap();
+    let error = cluster
+        .sql(
+            "postgres",
+            "do $$ begin raise 'm' using detail = 'd', hint = 'h'; end $$",
+        )
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("SQL on postgres: ERROR:  m\nDETAIL:  d\nHINT:  h"),
+        "{error}"
+    );
+    let error = cluster.sql("nowhere", "select 1").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "SQL on nowhere: FATAL:  database \"nowhere\" does not exist"
+    );
+    let error = cluster
+        .sql("postgres", "select pg_terminate_backend(pg_backend_pid())")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("terminating connection"), "{error}");
+    cluster.stop(Stop::Fast).unwrap();
+    let error = cluster.sql("postgres", "select 1").unwrap_err().to_string();
+    assert!(error.contains("cannot connect to the server"), "{error}");
 }
 
 #[test]
