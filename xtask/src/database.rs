@@ -24,9 +24,10 @@ pub(crate) enum Database {
 }
 
 impl Database {
-    pub(crate) fn open(given: Option<Given>, fresh: bool) -> Result<Self> {
+    /// Offline, no PostgreSQL is brought for a private one.
+    pub(crate) fn open(given: Option<Given>, fresh: bool, offline: bool) -> Result<Self> {
         match given {
-            None => Self::open_private(fresh),
+            None => Self::open_private(fresh, offline),
             Some(_) if fresh => Err(
                 "--fresh removes the private database, but DATABASE_URL is set.\n\
                  Unset it (look into .env too), or empty that database yourself."
@@ -36,12 +37,15 @@ impl Database {
         }
     }
 
-    fn open_private(fresh: bool) -> Result<Self> {
+    fn open_private(fresh: bool, offline: bool) -> Result<Self> {
         let folder = folder();
         if fresh {
             Cluster::remove(&folder)?;
         }
-        let cluster = Cluster::persistent(&folder)?;
+        let cluster = match offline {
+            true => Cluster::persistent_offline(&folder)?,
+            false => Cluster::persistent(&folder)?,
+        };
         let known = cluster.sql(
             "postgres",
             &format!("select 1 from pg_database where datname = '{NAME}'"),
@@ -85,12 +89,20 @@ impl fmt::Display for Database {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Private { cluster, .. } => {
-                write!(
-                    formatter,
-                    "psql -h {} -p {} -U postgres {NAME}",
-                    cluster.socket_folder().display(),
-                    cluster.port()
-                )
+                let (folder, port) = (cluster.socket_folder().display(), cluster.port());
+                match cluster.psql() {
+                    Some(psql) => write!(
+                        formatter,
+                        "{} -h {folder} -p {port} -U postgres {NAME}",
+                        psql.display()
+                    ),
+                    // For any other client.
+                    None => write!(
+                        formatter,
+                        "postgres://postgres@localhost:{port}/{NAME}?host={folder}"
+                    ),
+                }?;
+                write!(formatter, "\n                {}", cluster.postgres())
             }
             Self::Given(given) => write!(formatter, "{given}, which DATABASE_URL names"),
         }

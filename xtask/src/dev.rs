@@ -11,14 +11,15 @@ use crate::process::{Event, Process, Processes};
 use crate::{ready, workspace};
 
 const HELP: &str = "\
-Starts a private PostgreSQL, migrates it, fills it with sample data and runs both services until Ctrl-C.
-The data is kept for the next time. With DATABASE_URL set (or in .env) that database is migrated and used instead;
+Starts a private PostgreSQL, migrates it, fills it with sample data and runs both services until Ctrl-C. The data is
+kept for the next time. PostgreSQL is brought once where it is not installed; RESERVOIR_PG=system|bundled decides. With DATABASE_URL set (or in .env) that database is migrated and used instead;
 sample data is put into it only if it is on this machine and you say so.
 
 cargo dev [options]
   --fresh       begin with an empty database
   --sample      put sample data into the database that DATABASE_URL names, if it has no customers; do not ask
   --no-sample   put no sample data into an empty database
+  --offline     fetch nothing: neither crates nor, where it is not installed, PostgreSQL
   --help        print this";
 
 /// How long the services may take to be ready, migrations of another process included.
@@ -52,6 +53,7 @@ enum Asked {
 struct Options {
     fresh: bool,
     sample: Sample,
+    offline: bool,
 }
 
 impl Options {
@@ -63,6 +65,7 @@ impl Options {
                 "--fresh" => options.fresh = true,
                 "--sample" => options.sample = Sample::Yes,
                 "--no-sample" => options.sample = Sample::No,
+                "--offline" => options.offline = true,
                 "--help" | "-h" => return Ok(None),
                 unknown => return Err(format!("there is no option `{unknown}`.\n\n{HELP}").into()),
             }
@@ -81,9 +84,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let started = Instant::now();
     check_ports(&SERVICES)?;
     // Before the build, which may take minutes: what is missing is said at once.
-    let database = Database::open(given, options.fresh)?;
+    let database = Database::open(given, options.fresh, options.offline)?;
     let dev = Dev {
-        programs: build(sample)?,
+        programs: build(sample, options.offline)?,
         database: &database,
         processes: Processes::new(),
     };
@@ -118,9 +121,12 @@ fn check_ports(services: &[Service]) -> Result<()> {
 }
 
 /// Builds what will run and gives the folder of the programs, which is our own.
-pub(crate) fn build(sample: bool) -> Result<PathBuf> {
+pub(crate) fn build(sample: bool, offline: bool) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
     cargo.arg("build");
+    if offline {
+        cargo.arg("--offline");
+    }
     // `cargo run --release --package xtask -- dev` runs the services as they ship.
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
@@ -294,7 +300,14 @@ mod tests {
     #[test]
     fn an_unknown_option_is_an_error_that_lists_the_known_ones() {
         let error = run(&["--frehs".to_owned()]).unwrap_err().to_string();
-        for part in ["`--frehs`", "--fresh", "--sample", "--no-sample", "--help"] {
+        for part in [
+            "`--frehs`",
+            "--fresh",
+            "--sample",
+            "--no-sample",
+            "--offline",
+            "--help",
+        ] {
             assert!(error.contains(part), "{error}");
         }
     }

@@ -31,12 +31,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if let Some(given) = &given {
         given.takes_sample(Sample::Yes)?;
     }
-    let database = Database::open(given, options.fresh)?;
+    let database = Database::open(given, options.fresh, false)?;
     progress(format_args!(
         "Filling {database} with {} reservations",
         grouped(rows)
     ));
-    let outcome = dev::build(true).and_then(|programs| {
+    let outcome = dev::build(true, false).and_then(|programs| {
         migrate(&programs, database.url())?;
         add(&programs, database.url(), rows)
     });

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if options.rows.is_empty() {
         options.rows = vec![100_000, 1_000_000];
     }
-    let programs = dev::build(true)?;
+    let programs = dev::build(true, false)?;
     let mut measured = Vec::new();
     for rows in &options.rows {
         progress(format_args!(

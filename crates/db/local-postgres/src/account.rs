@@ -1,4 +1,4 @@
-//! Whom the server runs as: us, or, because PostgreSQL refuses to run as root, another existing user.
+//! Whom the server runs as: us, or, because PostgreSQL refuses to run as root, another user.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -7,9 +7,19 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Error;
+use crate::say::say;
 
 /// The users tried in root's place, in this order.
-const STAND_INS: [&str; 3] = ["postgres", "nobody", "daemon"];
+const STAND_INS: [&str; 4] = ["postgres", "nobody", "daemon", MADE];
+
+/// The one that is made if there is none of the others.
+const MADE: &str = "reservoir";
+
+/// What makes it, on most systems and on those with BusyBox.
+const MAKERS: [(&str, &[&str]); 2] = [
+    ("useradd", &["--system", "--no-create-home", "--user-group"]),
+    ("adduser", &["-S", "-D", "-H"]),
+];
 
 /// The user that owns the data and runs the server.
 #[derive(Clone)]
@@ -22,20 +32,40 @@ struct StandIn {
     name: &'static str,
 }
 
+impl StandIn {
+    fn find() -> Option<Self> {
+        STAND_INS.into_iter().find_map(|name| {
+            let (uid, gid) = (id(&["-u", name])?, id(&["-g", name])?);
+            (uid != 0).then_some(Self { uid, gid, name })
+        })
+    }
+
+    /// Another process may make it at the same time: what counts is that it is there.
+    fn make() -> Option<Self> {
+        for (maker, arguments) in MAKERS {
+            let _ = Command::new(maker).args(arguments).arg(MADE).output();
+            if let Some(made) = Self::find() {
+                say(format_args!(
+                    "PostgreSQL refuses to run as root: made the user {MADE} for it, by {maker}."
+                ));
+                return Some(made);
+            }
+        }
+        None
+    }
+}
+
 impl Account {
     /// Ourselves, unless we are root.
     pub(crate) fn find() -> Result<Self, Error> {
         if id(&["-u"]) != Some(0) {
             return Ok(Self(None));
         }
-        let stand_in = STAND_INS.into_iter().find_map(|name| {
-            let (uid, gid) = (id(&["-u", name])?, id(&["-g", name])?);
-            (uid != 0).then_some(StandIn { uid, gid, name })
-        });
-        match stand_in {
+        match StandIn::find().or_else(StandIn::make) {
             Some(stand_in) => Ok(Self(Some(stand_in))),
             None => Err(Error::new(format!(
-                "PostgreSQL refuses to run as root, and none of the users {} exists: create one, or run this as another user",
+                "PostgreSQL refuses to run as root, none of the users {} exists, and `useradd --system {MADE}` fails: \
+                 create one, or run this as another user",
                 STAND_INS.join(", ")
             ))),
         }
@@ -48,6 +78,11 @@ impl Account {
             command.uid(stand_in.uid).gid(stand_in.gid);
         }
         command
+    }
+
+    /// Whether the server runs as another user than we do.
+    pub(crate) fn is_stand_in(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Makes the user the owner of `path`.

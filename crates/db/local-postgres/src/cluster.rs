@@ -1,14 +1,15 @@
 //! A cluster: its data, its settings, and its server, which may run or not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::account::Account;
+use crate::find::find;
 use crate::folder::{Folder, random_hex};
 use crate::lock::Lock;
 use crate::port::{free_port, is_free};
-use crate::programs::Programs;
+use crate::programs::{Programs, is_in_path};
 use crate::server::{Failure, Place, Server};
 use crate::setup::{configure, initialize};
 use crate::sql::{Session, statements};
@@ -60,7 +61,7 @@ impl Cluster {
         let account = Account::find()?;
         let folder = Folder::create_fast(&account)?;
         let place = Place {
-            programs: Programs::find(None)?,
+            programs: find(&account, None)?,
             data: folder.path().join("data"),
             log: folder.path().join("log"),
             last: Stop::Immediate,
@@ -99,6 +100,21 @@ impl Cluster {
     /// The folder of the unix socket, for `psql -h`.
     pub fn socket_folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Which PostgreSQL it is: `PostgreSQL 18.4 (brought) in FOLDER`.
+    pub fn postgres(&self) -> String {
+        self.place.programs.to_string()
+    }
+
+    /// A `psql` that can be run: the first in `PATH`, or the one that belongs to the server, if there is any.
+    pub fn psql(&self) -> Option<PathBuf> {
+        let own = || Some(self.place.programs.path("psql")).filter(|path| path.is_absolute());
+        if is_in_path("psql") {
+            Some("psql".into())
+        } else {
+            own()
+        }
     }
 
     /// What the server has logged, for a look after a failure.

@@ -11,13 +11,19 @@
 #![warn(clippy::too_many_lines)]
 
 mod account;
+mod bring;
+mod choice;
 mod cluster;
 mod error;
+mod find;
 mod folder;
+mod installed;
 mod lock;
 mod persistent;
 mod port;
+mod process;
 mod programs;
+mod say;
 mod server;
 mod setup;
 mod sql;

@@ -17,6 +17,18 @@ impl Drop for Lock {
     }
 }
 
+/// Locks the folder as soon as nobody else has it.
+pub(crate) fn wait_for(home: &Path) -> Result<Lock, Error> {
+    let path = home.join("lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    file.and_then(|file| file.lock().map(|()| Lock(file)))
+        .map_err(|error| Error::because(format_args!("cannot lock {}", path.display()), error))
+}
+
 /// Locks the folder. The error names the process that has it.
 pub(crate) fn lock(home: &Path) -> Result<Lock, Error> {
     let path = home.join("lock");

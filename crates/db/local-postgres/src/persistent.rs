@@ -3,12 +3,13 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::account::Account;
+use crate::find::{Find, find, find_offline};
 use crate::folder::{Folder, random_hex};
 use crate::lock::lock;
-use crate::programs::Programs;
+use crate::process::command_line;
 use crate::server::Place;
 use crate::setup::{configure, initialize};
 use crate::{Cluster, Error, Stop};
@@ -21,11 +22,23 @@ impl Cluster {
     /// If another process uses the folder; if the data needs another version of PostgreSQL than there is; as root, if the
     /// folder is one that the server's user cannot reach; and as [`Cluster::temporary`].
     pub fn persistent(folder: &Path) -> Result<Self, Error> {
+        Self::persistent_with(folder, find)
+    }
+
+    /// The same, and PostgreSQL is not brought if it is not there.
+    ///
+    /// # Errors
+    /// As [`Cluster::persistent`].
+    pub fn persistent_offline(folder: &Path) -> Result<Self, Error> {
+        Self::persistent_with(folder, find_offline)
+    }
+
+    fn persistent_with(folder: &Path, find: Find) -> Result<Self, Error> {
         let account = Account::find()?;
         let home = open(folder, &account)?;
         let lock = lock(&home)?;
         let data = home.join("data");
-        let programs = Programs::find(Some(&data))?;
+        let programs = find(&account, Some(&data))?;
         let place = Place {
             programs,
             log: home.join("log"),
@@ -66,7 +79,7 @@ impl Cluster {
         let _lock = lock(&home)?;
         let data = home.join("data");
         // Data of a version that is gone can be removed, and has no server.
-        if let Ok(programs) = Programs::find(Some(&data)) {
+        if let Ok(programs) = find_offline(&account, Some(&data)) {
             stop_leftover(&Place {
                 programs,
                 log: home.join("log"),
@@ -170,20 +183,4 @@ fn stop_leftover(place: &Place) -> Result<(), Error> {
         format_args!("cannot stop the PostgreSQL server that still runs as process {pid}"),
         message,
     ))
-}
-
-/// The command line of a process, if there is one; empty if it is a zombie.
-fn command_line(pid: u32) -> Option<String> {
-    if Path::new("/proc/self/cmdline").exists() {
-        let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        return Some(String::from_utf8_lossy(&bytes).into_owned());
-    }
-    let output = Command::new("ps")
-        .args(["-o", "args=", "-p", &pid.to_string()])
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
