@@ -21,37 +21,15 @@ pub(crate) fn bring(apt_get: &Path, major: Option<u32>, part: &Part) -> Result<(
     for folder in ["lists/partial", "archives/partial", "home/root", "home/bin"] {
         fs::create_dir_all(part.path(folder)).map_err(fail)?;
     }
-    let apt = |program: &Path, arguments: &[&str]| {
-        let mut apt = Command::new(program);
-        apt.args([
-            "-qq",
-            "-o",
-            "Debug::NoLocking=1",
-            "-o",
-            "APT::Sandbox::User=root",
-        ]);
-        apt.args(["-o", "Acquire::Retries=1", "-o", "Acquire::Languages=none"]);
-        apt.arg("-o").arg(format!(
-            "Dir::State::lists={}",
-            part.path("lists").display()
-        ));
-        apt.arg("-o")
-            .arg(format!("Dir::Cache={}", part.path("").display()));
-        part.run(apt.args(arguments))
-    };
-    apt(apt_get, &["update"])?;
-    let package = match major {
-        Some(major) => format!("postgresql-{major}"),
-        None => newest(&apt(Path::new("apt-cache"), &["depends", "postgresql"])?)?,
-    };
-    let install = [
-        "install",
-        "--yes",
-        "--download-only",
-        "--reinstall",
-        "--no-install-recommends",
-    ];
-    apt(apt_get, &[&install[..], &[&package]].concat())?;
+    let apt = Apt { apt_get, part };
+    // The machine's own lists may be missing or old, and only root can renew them.
+    let machines = apt.download(Lists::Machine, major);
+    machines.or_else(|_| {
+        fs::remove_dir_all(part.path("archives")).map_err(fail)?;
+        fs::create_dir_all(part.path("archives/partial")).map_err(fail)?;
+        apt.run(Lists::Own, apt_get, &["update"])?;
+        apt.download(Lists::Own, major)
+    })?;
     for archive in fs::read_dir(part.path("archives")).map_err(fail)? {
         let archive = archive.map_err(fail)?.path();
         if archive.extension().is_some_and(|ending| ending == "deb") {
@@ -67,6 +45,51 @@ pub(crate) fn bring(apt_get: &Path, major: Option<u32>, part: &Part) -> Result<(
         fs::write(part.path("home/bin").join(program), PROGRAM).map_err(fail)?;
     }
     Ok(())
+}
+
+/// Where it is written which packages there are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    Machine,
+    Own,
+}
+
+struct Apt<'a> {
+    apt_get: &'a Path,
+    part: &'a Part,
+}
+
+impl Apt<'_> {
+    fn run(&self, lists: Lists, program: &Path, arguments: &[&str]) -> Result<String, Error> {
+        let folder = |name, path| format!("{name}={}", self.part.path(path).display());
+        let mut apt = Command::new(program);
+        apt.args([
+            "-qq",
+            "-o",
+            "Debug::NoLocking=1",
+            "-o",
+            "APT::Sandbox::User=root",
+        ])
+        .args(["-o", "Acquire::Retries=1", "-o", "Acquire::Languages=none"])
+        .args(["-o", &folder("Dir::Cache", "")]);
+        if lists == Lists::Own {
+            apt.args(["-o", &folder("Dir::State::lists", "lists")]);
+        }
+        self.part.run(apt.args(arguments))
+    }
+
+    fn download(&self, lists: Lists, major: Option<u32>) -> Result<(), Error> {
+        let package = match major {
+            Some(major) => format!("postgresql-{major}"),
+            None => {
+                let depends = ["depends", "postgresql"];
+                newest(&self.run(lists, Path::new("apt-cache"), &depends)?)?
+            }
+        };
+        let install = ["install", "--yes", "--download-only", "--reinstall"];
+        let install = [&install[..], &["--no-install-recommends", &package]].concat();
+        self.run(lists, self.apt_get, &install).map(drop)
+    }
 }
 
 /// The `postgresql-15` on which the package `postgresql` depends.
