@@ -9,6 +9,7 @@ use sqlx::error::DatabaseError;
 
 use crate::connect_error::ConnectError;
 use crate::queue_error::{PoolTimeout, QueueLimit, overloaded};
+use crate::said::said;
 
 /// Every error of this crate.
 ///
@@ -74,13 +75,14 @@ pub enum Error {
     #[error("the transaction was rolled back because a statement in it failed: {0}")]
     TransactionFailed(String),
     /// The answer to COMMIT was lost. Whether the transaction took effect is not known.
-    #[error("the connection broke during COMMIT, so whether it took effect is not known: {0}")]
-    CommitUnknown(#[source] sqlx::Error),
+    #[error("the connection broke during COMMIT, so whether it took effect is not known: {}", said(.0))]
+    CommitUnknown(sqlx::Error),
     /// A migration failed, or the database holds other migrations than this program.
-    #[error("{0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("{}", said(.0))]
+    Migrate(sqlx::migrate::MigrateError),
+    // No variant names a source: its own text is already in this one's, without what `said` leaves out.
     /// Anything else that sqlx reports.
-    #[error(transparent)]
+    #[error("{}", said(.0))]
     Sqlx(sqlx::Error),
 }
 
@@ -129,6 +131,12 @@ impl Error {
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {
         self.as_database()?.constraint()
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for Error {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Migrate(error)
     }
 }
 

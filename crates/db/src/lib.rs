@@ -42,6 +42,7 @@ mod migrate;
 mod only_reads;
 mod pool;
 mod queue_error;
+mod said;
 mod seen;
 mod server_limits;
 mod session_effect;
@@ -74,6 +75,7 @@ pub use pool::{
     Closed, Connection, Held, Lease, MaybeLease, Pool, ReplicaState, ReplicaStats, pool,
 };
 pub use queue_error::{PoolTimeout, QueueLimit};
+pub use said::said;
 pub use seen::{Seen, with_seen};
 pub use server_limits::ServerLimits;
 pub use transaction::{Isolation, Transaction, TransactionOptions};

@@ -24,6 +24,7 @@ use crate::pool::in_transaction::{InTransaction, Patience};
 use crate::pool::opened::Opened;
 use crate::pool::recycle::{Undo, recycle};
 use crate::pool::state::{Permit, Shared};
+use crate::said::said;
 use crate::seen;
 use crate::session_effect::SessionEffect;
 
@@ -164,7 +165,7 @@ impl Connection {
             if let Some(transaction) = &mut self.transaction
                 && transaction.failed.is_none()
             {
-                transaction.failed = Some(error.to_string());
+                transaction.failed = Some(said(error));
                 transaction.conflict = is_conflict(error);
             }
         }

@@ -189,8 +189,8 @@ pub(crate) fn with_cause(answer: impl IntoResponse, cause: String) -> Response {
 /// The error and what caused it, in one line; a cause that an error's own text has in it is not repeated.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
+    causes.fold(db::said(error), |text, cause| {
+        let cause = db::said(cause);
         if text.contains(&cause) {
             text
         } else {
