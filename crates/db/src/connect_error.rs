@@ -5,8 +5,10 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
+use crate::certificate;
 use crate::config::Config;
 use crate::config::hosts::Host;
+use crate::said::said;
 
 /// Why a connection could not be opened, in words that name the cause.
 ///
@@ -17,7 +19,6 @@ use crate::config::hosts::Host;
 /// }
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct ConnectError {
     message: String,
     pub(crate) source: sqlx::Error,
@@ -26,37 +27,50 @@ pub struct ConnectError {
 impl ConnectError {
     pub(crate) fn new(config: &Config, source: sqlx::Error) -> Self {
         let (address, user, database) = (config.address(), config.username(), config.database());
-        let code = code(&source);
+        let (code, text) = (code(&source), said(&source));
         let message = match (&source, code.as_ref()) {
             (_, "28P01") => format!(
                 "Authentication failed at `{address}`: the password for `{user}` is not valid"
             ),
             (_, "28000") => {
-                format!("Access denied at `{address}` for `{user}` on `{database}`: {source}")
+                format!("Access denied at `{address}` for `{user}` on `{database}`: {text}")
             }
             (_, "3D000") => format!(
                 "Database `{database}` does not exist at `{address}`; create it or correct DATABASE_URL"
             ),
             (_, "53300") => format!(
-                "Too many connections at `{address}`: lower connection_limit or the number of instances, or set connection_limit=auto ({source})"
+                "Too many connections at `{address}`: lower connection_limit or the number of instances, or set connection_limit=auto ({text})"
             ),
             (_, "57P03") => {
                 format!("Database server at `{address}` is starting up or shutting down")
             }
-            (sqlx::Error::Tls(error), _) => tls(&address, error),
-            (sqlx::Error::Io(error), _) => io(config, error),
-            _ => format!("Can't connect to `{address}`: {source}"),
+            (sqlx::Error::Tls(error), _) => tls(config, &source, error),
+            (sqlx::Error::Io(error), _) => io(config, &source, error),
+            (sqlx::Error::Configuration(_), _) if text.ends_with("password") => format!(
+                "Authentication failed at `{address}`: the password for `{user}` has a character that sqlx cannot send, because \
+                 SASLprep does not allow it, such as a control character; give the role another password"
+            ),
+            _ => format!("Can't connect to `{address}`: {text}"),
         };
         Self { message, source }
     }
 
-    pub(crate) fn timeout(config: &Config) -> Self {
-        Self::new(config, sqlx::Error::Io(ErrorKind::TimedOut.into()))
+    /// Nobody has answered, of whom these are the addresses, if it is known that there are several.
+    pub(crate) fn timeout(config: &Config, addresses: Option<String>) -> Self {
+        let mut error = Self::new(config, sqlx::Error::Io(ErrorKind::TimedOut.into()));
+        if let Some(addresses) = addresses {
+            error.message = format!("{} ({addresses})", error.message);
+        }
+        error
     }
 
     /// The connection was opened, and then the service's own hook failed.
     pub(crate) fn after_connect(config: &Config, source: sqlx::Error) -> Self {
-        let message = format!("after_connect failed at `{}`: {source}", config.address());
+        let message = format!(
+            "after_connect failed at `{}`: {}",
+            config.address(),
+            said(&source)
+        );
         Self { message, source }
     }
 
@@ -135,11 +149,18 @@ impl fmt::Display for ConnectError {
     }
 }
 
-impl Error for ConnectError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.source)
+// By hand, as nothing else of the cause is to be printed than the message has.
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ConnectError");
+        shown.field("message", &self.message);
+        shown.field("code", &code(&self.source));
+        shown.finish_non_exhaustive()
     }
 }
+
+// Without a source: the message has its text, and the driver's own may have a character of the password.
+impl Error for ConnectError {}
 
 /// PostgreSQL's own code for what is wrong, or nothing.
 fn code(source: &sqlx::Error) -> Cow<'_, str> {
@@ -147,22 +168,34 @@ fn code(source: &sqlx::Error) -> Cow<'_, str> {
     error.and_then(|error| error.code()).unwrap_or_default()
 }
 
-fn tls(address: &str, error: impl fmt::Display) -> String {
+fn tls(config: &Config, source: &sqlx::Error, error: &dyn fmt::Display) -> String {
+    let host = config.hosts().first().map_or("localhost", Host::name);
+    let wrong = match certificate::fault(source, host) {
+        Some(fault) => format!("the server's certificate {fault} ({error})"),
+        // It ends in the file's path, where somebody may have put the key itself.
+        None if error.to_string().starts_with("Invalid certificate") => {
+            "the file that sslrootcert names has a certificate that cannot be read".to_owned()
+        }
+        None => error.to_string(),
+    };
+    let store = config.tls.store.as_ref();
+    let store = store.map_or_else(String::new, |problem| format!("; {problem}"));
     format!(
-        "Error opening a TLS connection to `{address}`: {error}; check sslmode, sslrootcert and sslcert"
+        "Error opening a TLS connection to `{}`: {wrong}{store}; check sslmode, sslrootcert and sslcert",
+        config.address()
     )
 }
 
 /// Not all that sqlx calls an I/O error is the network's: it reads the files of TLS, and passes on what rustls finds
 /// wrong with a certificate as invalid data.
-fn io(config: &Config, error: &io::Error) -> String {
+fn io(config: &Config, source: &sqlx::Error, error: &io::Error) -> String {
     let address = config.address();
     let fails = |path: &String| std::fs::read(path).is_err_and(|e| e.kind() == error.kind());
     match error.kind() {
         ErrorKind::TimedOut => {
             format!("Can't reach database server at `{address}`: no answer within connect_timeout")
         }
-        ErrorKind::InvalidData => tls(&address, error),
+        ErrorKind::InvalidData => tls(config, source, error),
         _ => match config.tls.files.iter().find(|(_, path)| fails(path)) {
             // Without the path: somebody may have put the key itself there.
             Some((key, _)) => format!(

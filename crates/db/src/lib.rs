@@ -24,6 +24,7 @@
 
 mod begin;
 mod beside;
+mod certificate;
 mod config;
 mod connect_error;
 mod control;

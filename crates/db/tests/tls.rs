@@ -3,13 +3,13 @@
 
 mod support;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::fs;
 use std::sync::OnceLock;
 
 use db::Pool;
 use local_postgres::{Cluster, Stop};
-use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, KeyPair};
+use rcgen::{CertificateParams, DnType, KeyPair};
+use support::certificates::{authority, write};
 use support::{failure, pool_at};
 
 /// A server with TLS. Its certificate is for `localhost` and signed by `ca.crt`; that and all other files lie in its data
@@ -46,23 +46,6 @@ fn make_certificates(server: &Cluster) {
     }
 }
 
-fn authority(name: &str) -> (Certificate, KeyPair) {
-    let mut wanted = CertificateParams::default();
-    wanted.distinguished_name.push(DnType::CommonName, name);
-    wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().expect("a key");
-    (wanted.self_signed(&key).expect("signed"), key)
-}
-
-/// As the server wants its key: its own user's, who is another one where the tests run as root, and nobody else's.
-fn write(server: &Cluster, name: &str, text: &str) {
-    let file = server.data_folder().join(name);
-    fs::write(&file, text).expect("written");
-    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("closed");
-    let owner = server.data_folder().metadata().expect("its owner");
-    chown(&file, Some(owner.uid()), Some(owner.gid())).expect("given");
-}
-
 /// `DIR` stands for the folder with the files.
 fn with_folder(parameters: &str) -> String {
     let folder = server().data_folder().to_str().expect("a name");
@@ -91,6 +74,17 @@ async fn a_connection_is_encrypted_where_the_server_can() {
         ("sslmode=prefer", true, "TLS: on"),
         ("sslmode=allow", true, "TLS: on"),
         ("sslmode=require", true, "TLS: on"),
+        // Checked against nothing, as with libpq.
+        (
+            "sslmode=prefer&sslrootcert=DIR/other.crt",
+            true,
+            "sslmode=verify-full",
+        ),
+        (
+            "sslmode=require&sslaccept=accept_invalid_certs&sslrootcert=DIR/other.crt",
+            true,
+            "sslmode=verify-full",
+        ),
         ("sslmode=disable", false, "TLS: off"),
     ] {
         let pool = pool("postgres", parameters);
@@ -109,6 +103,9 @@ async fn a_server_that_can_prove_itself_is_accepted() {
         // Who signed it is what counts here, not that it is for `localhost` and not for 127.0.0.1.
         "sslmode=verify-ca&sslrootcert=DIR/ca.crt",
         "sslmode=verify-ca&sslcert=DIR/ca.crt",
+        // libpq's rule: an authority that is named counts.
+        "sslmode=require&sslrootcert=DIR/ca.crt",
+        "sslmode=require&sslcert=DIR/ca.crt",
     ] {
         let pool = pool("postgres", parameters);
         assert_eq!(session(&pool).await, (true, None), "{parameters}");
@@ -132,6 +129,9 @@ async fn a_server_that_cannot_prove_itself_is_refused_and_the_error_says_why() {
             "UnknownIssuer",
         ),
         ("sslmode=verify-ca", "UnknownIssuer"),
+        ("sslmode=require&sslrootcert=DIR/other.crt", "UnknownIssuer"),
+        ("sslmode=require&sslcert=DIR/other.crt", "UnknownIssuer"),
+        ("sslrootcert=system&host=localhost", "UnknownIssuer"),
         (
             "sslmode=verify-full&sslrootcert=DIR/ca.crt",
             "not valid for name",
@@ -199,4 +199,53 @@ async fn a_file_that_cannot_be_read_is_named_by_its_parameter() {
         // Somebody may have put the key itself there.
         assert!(!text.contains(&with_folder("DIR")), "{text}");
     }
+}
+
+/// Runs one test of this program once more, with this in its environment; what it needs to know comes with it.
+fn again(test: &str, name: &str, value: &str) -> std::process::Output {
+    std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", test, "--nocapture"])
+        .env("TLS_TEST", test)
+        .env(name, with_folder(value))
+        .output()
+        .expect("started")
+}
+
+#[tokio::test]
+async fn without_a_file_the_store_of_the_system_counts() {
+    const TEST: &str = "without_a_file_the_store_of_the_system_counts";
+    if std::env::var("TLS_TEST").as_deref() != Ok(TEST) {
+        let child = again(TEST, "SSL_CERT_FILE", "DIR/ca.crt");
+        assert!(child.status.success(), "{child:?}");
+        return;
+    }
+    // A server of this process's own: the file that the variable names is the other one's.
+    let theirs = std::env::var("SSL_CERT_FILE").expect("named");
+    let folder = std::path::Path::new(&theirs).parent().expect("a folder");
+    for file in ["server.crt", "server.key"] {
+        let text = fs::read_to_string(folder.join(file)).expect("read");
+        write(server(), file, &text);
+    }
+    server().restart(Stop::Fast).expect("a restart");
+    for parameters in [
+        "sslmode=verify-full&host=localhost",
+        "sslmode=verify-ca",
+        "sslaccept=strict&host=localhost",
+        "sslrootcert=system&host=localhost",
+        "sslmode=verify-full&sslrootcert=system&host=localhost",
+    ] {
+        let pool = pool("postgres", parameters);
+        assert_eq!(session(&pool).await, (true, None), "{parameters}");
+    }
+    // A file that is named counts alone.
+    let alone = "sslmode=verify-full&sslrootcert=DIR/other.crt&host=localhost";
+    let text = refusal("postgres", alone).await;
+    assert!(text.contains("UnknownIssuer"), "{text}");
+}
+
+#[tokio::test]
+async fn a_folder_of_a_socket_is_never_in_need_of_tls() {
+    let url = server().socket_url("postgres");
+    let pool = pool_at(&url, "sslmode=verify-full");
+    assert_eq!(session(&pool).await, (false, None));
 }

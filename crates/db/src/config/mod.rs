@@ -14,7 +14,7 @@ mod pasted;
 mod read;
 pub(crate) mod settings;
 mod text;
-mod tls;
+pub(crate) mod tls;
 mod variables;
 mod words;
 

@@ -1,4 +1,4 @@
-//! How connections are secured: TLS is set by Prisma's parameters, and by libpq's where they do not clash.
+//! How connections are secured: libpq's `sslmode` and `sslrootcert`, and Prisma's `sslaccept` where it says more.
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
@@ -12,14 +12,45 @@ pub(crate) struct Tls {
     pub(crate) files: Vec<(&'static str, String)>,
     /// An authority is named, but the mode checks nothing against it.
     pub(crate) unchecked: bool,
+    /// Encryption was asked for and no check: to be said at the start, because Prisma 7 means a check by the same word.
+    pub(crate) only_encrypted: bool,
+    /// What could not be read of the system's store.
+    pub(crate) store: Option<String>,
+}
+
+impl Tls {
+    /// The file that this parameter names.
+    #[cfg(feature = "tls")]
+    pub(crate) fn file(&self, key: &str) -> Option<&str> {
+        let named = self.files.iter().find(|(name, _)| *name == key);
+        named.map(|(_, path)| &**path)
+    }
+
+    /// Says at the start what is not checked, though the words sound like it.
+    pub(crate) fn say(&self, address: &str) {
+        if self.only_encrypted {
+            tracing::warn!(
+                "sslmode=require encrypts the connections to {address} and checks neither the server's certificate nor its \
+                 name, as libpq means it: write sslmode=verify-full to have both checked"
+            );
+        }
+    }
+}
+
+/// What the URL asks for.
+struct Asked {
+    mode: Option<PgSslMode>,
+    /// `sslaccept`: whether the certificate is to be checked.
+    strict: Option<bool>,
+    /// The file of the authority, or `system`.
+    authority: Option<String>,
 }
 
 pub(crate) fn tls(
     given: &mut Parameters,
-    options: PgConnectOptions,
+    mut options: PgConnectOptions,
 ) -> Result<(PgConnectOptions, Tls), ConfigError> {
-    let mode = mode(given)?;
-    let (mut options, mut tls) = (options.ssl_mode(mode), Tls::default());
+    let mut tls = Tls::default();
     let mut file = |key| {
         let path = given.text(key)?;
         tls.files.push((key, path.clone()));
@@ -30,41 +61,108 @@ pub(crate) fn tls(
         (Some(certificate), Some(key)) => {
             options = options.ssl_client_cert(certificate).ssl_client_key(key);
         }
+        (Some(_), None) if authority.is_some() => {
+            return Err(ConfigError::value("sslcert", "given together with sslkey"));
+        }
         // Alone it is what Prisma means by it: the authority that signed the server's certificate.
         (Some(certificate), None) => authority = Some(certificate),
-        (None, Some(_)) => return Err(bad("sslkey", "given together with sslcert")),
+        (None, Some(_)) => return Err(ConfigError::value("sslkey", "given together with sslcert")),
         (None, None) => {}
     }
-    if let Some(authority) = authority {
-        options = options.ssl_root_cert(authority);
-        tls.unchecked = !matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+    let asked = Asked::of(given, authority)?;
+    let mode = asked.mode()?;
+    let checks = matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+    tls.files.retain(|(_, path)| path != SYSTEM);
+    tls.only_encrypted = matches!(mode, PgSslMode::Require);
+    match asked.authority.as_deref() {
+        Some(path) if path != SYSTEM => {
+            options = options.ssl_root_cert(path);
+            tls.unchecked = !checks;
+        }
+        _ if checks => options = with_store(options, &mut tls),
+        _ => {}
     }
-    Ok((options, tls))
+    Ok((options.ssl_mode(mode), tls))
 }
 
-fn mode(given: &mut Parameters) -> Result<PgSslMode, ConfigError> {
-    let modes = [
-        ("disable", PgSslMode::Disable),
-        // sqlx's own never encrypts, not even for a server that insists.
-        ("allow", PgSslMode::Prefer),
-        ("prefer", PgSslMode::Prefer),
-        ("require", PgSslMode::Require),
-        ("verify-ca", PgSslMode::VerifyCa),
-        ("verify-full", PgSslMode::VerifyFull),
-    ];
-    let mode = given.choice("sslmode", &modes.map(|(name, _)| name))?;
-    let mode = mode.map_or(PgSslMode::Prefer, |index| modes[index].1);
-    let strict = given.choice("sslaccept", &["strict", "accept_invalid_certs"])? == Some(0);
-    match mode {
-        PgSslMode::Disable if strict => Err(bad("sslaccept", "absent with sslmode=disable")),
-        _ if strict => Ok(PgSslMode::VerifyFull),
-        mode => Ok(mode),
+/// In the place of a file: the authorities that the machine trusts.
+const SYSTEM: &str = "system";
+
+impl Asked {
+    fn of(given: &mut Parameters, authority: Option<String>) -> Result<Self, ConfigError> {
+        let modes = [
+            ("disable", PgSslMode::Disable),
+            // sqlx's own never encrypts, not even for a server that insists.
+            ("allow", PgSslMode::Prefer),
+            ("prefer", PgSslMode::Prefer),
+            ("require", PgSslMode::Require),
+            ("verify-ca", PgSslMode::VerifyCa),
+            ("verify-full", PgSslMode::VerifyFull),
+        ];
+        let mode = given.choice("sslmode", &modes.map(|(name, _)| name))?;
+        let strict = given.choice("sslaccept", &["strict", "accept_invalid_certs"])?;
+        Ok(Self {
+            mode: mode.map(|index| modes[index].1),
+            strict: strict.map(|index| index == 0),
+            authority,
+        })
+    }
+
+    /// The mode that these words mean together.
+    fn mode(&self) -> Result<PgSslMode, ConfigError> {
+        let system = self.authority.as_deref() == Some(SYSTEM);
+        match (self.mode, self.strict) {
+            (Some(PgSslMode::Disable), Some(true)) => Err(ConfigError::value(
+                "sslaccept",
+                "absent with sslmode=disable",
+            )),
+            (_, Some(true)) => Ok(PgSslMode::VerifyFull),
+            (None, None) if system => Ok(PgSslMode::VerifyFull),
+            (Some(mode @ PgSslMode::VerifyFull), _) => Ok(mode),
+            // Whoever is anybody's customer has a certificate of these authorities.
+            _ if system => Err(ConfigError::value(
+                "sslmode",
+                "verify-full, or absent, with sslrootcert=system: a weaker mode would check nothing that counts",
+            )),
+            // libpq's rule: who names an authority wants it to count.
+            (Some(PgSslMode::Require), None) if self.authority.is_some() => Ok(PgSslMode::VerifyCa),
+            (mode, _) => Ok(mode.unwrap_or(PgSslMode::Prefer)),
+        }
     }
 }
 
-fn bad(key: &str, expected: &str) -> ConfigError {
-    ConfigError::Value {
-        key: key.to_owned(),
-        expected: expected.to_owned(),
+/// Trusts the system's store, read now. sqlx adds the authorities that it is built with.
+#[cfg(feature = "tls")]
+fn with_store(options: PgConnectOptions, tls: &mut Tls) -> PgConnectOptions {
+    let found = rustls_native_certs::load_native_certs();
+    tls.store = found.errors.first().map(|error| {
+        format!("of the system's store or what SSL_CERT_FILE and SSL_CERT_DIR name in its place: {error}")
+    });
+    // sqlx fails for a single one that rustls does not take.
+    let taken = |certificate: &rustls::pki_types::CertificateDer<'_>| {
+        let mut store = rustls::RootCertStore::empty();
+        store.add(certificate.clone().into_owned()).is_ok()
+    };
+    let pem: String = found
+        .certs
+        .iter()
+        .filter(|one| taken(one))
+        .map(|one| pem(one))
+        .collect();
+    match pem.is_empty() {
+        true => options,
+        false => options.ssl_root_cert_from_pem(pem.into_bytes()),
     }
+}
+
+#[cfg(feature = "tls")]
+fn pem(certificate: &[u8]) -> String {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    let text = BASE64_STANDARD.encode(certificate);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+#[cfg(not(feature = "tls"))]
+fn with_store(options: PgConnectOptions, _tls: &mut Tls) -> PgConnectOptions {
+    options
 }

@@ -310,7 +310,12 @@ async fn wait_for_connection(pool: &Arc<Shared>, caller: &Caller) -> Result<Take
     waited.unwrap_or_else(|_| {
         let failures = pool.state().failures.clone();
         Err(Error::Connect(failures.map_or_else(
-            || Arc::new(ConnectError::timeout(&pool.config)),
+            || {
+                Arc::new(ConnectError::timeout(
+                    &pool.config,
+                    pool.servers.addresses(),
+                ))
+            },
             |failures| failures.last,
         )))
     })

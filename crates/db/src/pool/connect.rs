@@ -66,8 +66,13 @@ async fn within_timeout<T>(
 ) -> Result<T, Error> {
     let limit = pool.config.connect_timeout.unwrap_or(Duration::MAX);
     let opened = timeout(limit, opened).await;
-    let opened = opened.unwrap_or_else(|_| Err(ConnectError::timeout(&pool.config)));
+    let opened = opened.unwrap_or_else(|_| Err(timed_out(pool)));
     opened.map_err(|error| Error::Connect(Arc::new(error)))
+}
+
+/// Whoever was asked has not answered in time.
+fn timed_out(pool: &Shared) -> ConnectError {
+    ConnectError::timeout(&pool.config, pool.servers.addresses())
 }
 
 /// Runs the service's own hook, if it has one.
@@ -107,7 +112,7 @@ async fn connect(
         Ok(Err(error)) => spans::ended(&span, &Outcome::of(&error.source)),
         Err(_) => spans::ended(&span, &Outcome::Timeout),
     }
-    connected.unwrap_or_else(|_| Err(ConnectError::timeout(&pool.config)))
+    connected.unwrap_or_else(|_| Err(timed_out(pool)))
 }
 
 async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, PoisonError};
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, PgConnection};
+use sqlx::PgConnection;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::config::hooks::Credentials;
 use crate::config::hosts::Host;
 use crate::connect_error::ConnectError;
 use crate::fleet::Session;
+use crate::pool::dial::dial;
 use crate::pool::pooler;
 use crate::pool::state::Shared;
 
@@ -23,10 +24,15 @@ pub(crate) fn options(pool: &Shared) -> PgConnectOptions {
 fn options_at(pool: &Shared, host: &Host) -> PgConnectOptions {
     let options = pool.options.lock();
     let options = options.unwrap_or_else(PoisonError::into_inner).clone();
-    match pool.config.hosts() {
+    let options = match pool.config.hosts() {
         // It may have moved since: the environment is read again after a failure.
         [_] => (*options).clone(),
         _ => host.apply((*options).clone()),
+    };
+    match options.get_socket() {
+        // As libpq does it: who has the folder is the server, and nobody is in between.
+        Some(_) => options.ssl_mode(PgSslMode::Disable),
+        None => options,
     }
 }
 
@@ -73,7 +79,8 @@ pub(crate) async fn establish(
             Some(credentials) => credentials.apply(options),
             None => options,
         };
-        let opened = named(pool, options, session).connect().await;
+        let options = named(pool, options, session);
+        let opened = dial(&pool.servers, &pool.config.tls, &options).await;
         let error =
             match opened.map_err(|source| ConnectError::new(&pool.config.only(host), source)) {
                 Err(error) if error.is_authentication() => error,

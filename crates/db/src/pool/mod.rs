@@ -6,6 +6,7 @@
 //! `report` · `state` · `opened`, `permits`, `holder`, `servers`, `health` · `condition`, `delay`
 
 mod acquire;
+mod addresses;
 mod check;
 mod close;
 mod closing;
@@ -14,6 +15,7 @@ mod connect;
 mod connection;
 mod control_connection;
 mod delay;
+mod dial;
 mod events;
 mod first_question;
 mod follow;
@@ -30,10 +32,13 @@ mod permits;
 mod pooler;
 mod queue;
 mod recycle;
+mod relay;
 mod replicas;
 mod report;
 mod servers;
 mod state;
+#[cfg(feature = "tls")]
+mod unread_tls;
 mod watch;
 
 use std::fmt;

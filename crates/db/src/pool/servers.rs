@@ -1,18 +1,56 @@
 //! Which of several servers the pool works with, and how far it has seen the history of the database come.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Mutex, Once, PoisonError};
 
 /// A standby that is promoted begins a new timeline, so that of two servers that take writes the one with the lower number
 /// has been left behind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Servers {
     /// The place of the host that was right last, counted from 1; 0 as long as none was.
     last: AtomicU32,
     /// The highest timeline that was seen, 0 where nobody asks for it.
     timeline: AtomicU32,
+    /// What the addresses of a name have said, while none has answered.
+    addresses: Mutex<String>,
+    /// Done once the log has said how connections differ from what was asked for.
+    said: Once,
+}
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self {
+            last: AtomicU32::default(),
+            timeline: AtomicU32::default(),
+            addresses: Mutex::default(),
+            said: Once::new(),
+        }
+    }
 }
 
 impl Servers {
+    /// Keeps what the addresses of a name have said, for the error of a timeout.
+    pub(crate) fn tell(&self, addresses: String) {
+        *self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// That, if there is something.
+    pub(crate) fn addresses(&self) -> Option<String> {
+        let addresses = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Some(addresses.clone()).filter(|text| !text.is_empty())
+    }
+
+    /// Runs `say`, but only the first time.
+    pub(crate) fn say_once(&self, say: impl FnOnce()) {
+        self.said.call_once(say);
+    }
+
     /// The place of the host that was right last, or the first one.
     pub(crate) fn last(&self) -> usize {
         self.last.load(SeqCst).saturating_sub(1) as usize

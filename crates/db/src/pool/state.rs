@@ -66,6 +66,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: Config, replica: Option<Replica>) -> Self {
+        config.tls.say(&config.address());
         let pooler = OnceLock::new();
         if config.pgbouncer {
             let _ = pooler.set(config.in_transactions());

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod bouncer;
+pub(crate) mod certificates;
 pub(crate) mod gatekeeper;
 pub(crate) mod instances;
 pub(crate) mod proxy;

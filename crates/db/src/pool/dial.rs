@@ -1,0 +1,90 @@
+//! Opens one connection, by the ways that `sslmode` leaves where sqlx's own TLS does not get there.
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{ConnectOptions, PgConnection};
+
+use crate::config::tls::Tls;
+use crate::error::code_of;
+use crate::pool::addresses;
+use crate::pool::servers::Servers;
+use crate::said::said;
+
+/// Opens a connection with these options.
+///
+/// `prefer` and `require` check nothing, but rustls reads the certificate to check the handshake: what it cannot read is used
+/// without. And `prefer` leaves TLS out, as libpq does, where there is no way to have it, or the server takes nobody with it.
+pub(crate) async fn dial(
+    servers: &Servers,
+    tls: &Tls,
+    options: &PgConnectOptions,
+) -> Result<PgConnection, sqlx::Error> {
+    let error = match addresses::connect(servers, options).await {
+        Err(error) => error,
+        opened => return opened,
+    };
+    let mode = options.get_ssl_mode();
+    let prefers = matches!(mode, PgSslMode::Prefer);
+    let failed = is_of_tls(&error);
+    if failed && (prefers || matches!(mode, PgSslMode::Require)) {
+        if let Some(opened) = unread(tls, options).await {
+            servers.say_once(|| {
+                tracing::warn!(
+                    "TLS without a look at the server's certificate, which cannot be read and which this sslmode does not check: {}",
+                    said(&error)
+                );
+            });
+            return opened;
+        }
+    }
+    if !prefers || !(failed || is_turned_away(&error)) {
+        return Err(error);
+    }
+    match options.clone().ssl_mode(PgSslMode::Disable).connect().await {
+        Ok(connection) => {
+            servers.say_once(|| {
+                tracing::warn!(
+                    "the connections to {} are not encrypted, which sslmode=prefer allows, because with TLS it fails: {}",
+                    options.get_host(),
+                    said(&error)
+                );
+            });
+            Ok(connection)
+        }
+        // What went wrong first is what is to be mended.
+        Err(_) => Err(error),
+    }
+}
+
+#[cfg(feature = "tls")]
+fn is_of_tls(error: &sqlx::Error) -> bool {
+    crate::certificate::of_rustls(error).is_some()
+}
+
+#[cfg(not(feature = "tls"))]
+fn is_of_tls(_error: &sqlx::Error) -> bool {
+    false
+}
+
+/// Whether `pg_hba.conf`, which is called so in every language, has no place for a connection with TLS.
+fn is_turned_away(error: &sqlx::Error) -> bool {
+    code_of(error).as_deref() == Some("28000") && said(error).contains("pg_hba.conf")
+}
+
+/// A connection over TLS of our own, if that can be had.
+#[cfg(feature = "tls")]
+async fn unread(
+    tls: &Tls,
+    options: &PgConnectOptions,
+) -> Option<Result<PgConnection, sqlx::Error>> {
+    let stream = crate::pool::unread_tls::open(tls, options).await.ok()?;
+    let options = options.clone().ssl_mode(PgSslMode::Disable);
+    Some(crate::pool::relay::connect_over(stream, options).await)
+}
+
+#[cfg(not(feature = "tls"))]
+async fn unread(
+    _tls: &Tls,
+    _options: &PgConnectOptions,
+) -> Option<Result<PgConnection, sqlx::Error>> {
+    None
+}
