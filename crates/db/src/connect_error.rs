@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use crate::certificate;
 use crate::config::Config;
 use crate::config::hosts::Host;
-use crate::said::said;
+use crate::said::{PASSWORD, said};
 
 /// Why a connection could not be opened, in words that name the cause.
 ///
@@ -46,9 +46,9 @@ impl ConnectError {
             }
             (sqlx::Error::Tls(error), _) => tls(config, &source, error),
             (sqlx::Error::Io(error), _) => io(config, &source, error),
-            (sqlx::Error::Configuration(_), _) if text.ends_with("password") => format!(
+            (sqlx::Error::Configuration(_), _) if text.ends_with(PASSWORD) => format!(
                 "Authentication failed at `{address}`: the password for `{user}` has a character that sqlx cannot send, because \
-                 SASLprep does not allow it, such as a control character; give the role another password"
+                 SASLprep does not allow it, such as a control character, and with this sslmode there is no other way; give the role another password"
             ),
             _ => format!("Can't connect to `{address}`: {text}"),
         };

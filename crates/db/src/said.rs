@@ -7,7 +7,7 @@ use std::iter::successors;
 use sqlx::postgres::PgDatabaseError;
 
 /// What sqlx says of a password, before the character that it cannot send.
-const PASSWORD: &str = "Failed to saslprep password";
+pub(crate) const PASSWORD: &str = "Failed to saslprep password";
 
 /// The text of an error, fit to be printed. sqlx ends what the server says in ` at line N`, the line in PostgreSQL's own
 /// source, which reads like one of the reader's files; and of a password that it cannot send it prints a character.

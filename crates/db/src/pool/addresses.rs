@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions, PgConnection};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use crate::pool::relay::connect_over;
+use crate::pool::relay::{LogIn, connect_over};
 use crate::pool::servers::Servers;
 
 /// Whom the others do not wait for any longer.
@@ -45,7 +45,7 @@ pub(crate) async fn connect(
         }
     };
     // The host's name is still the one that TLS asks for.
-    let other = pin!(connect_over(stream, options.clone()));
+    let other = pin!(connect_over(stream, options.clone(), LogIn::BySqlx));
     match select(named, other).await {
         Either::Left((Ok(connection), _)) | Either::Right((Ok(connection), _)) => Ok(connection),
         Either::Left((Err(_), other)) => other.await,

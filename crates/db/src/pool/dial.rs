@@ -6,8 +6,9 @@ use sqlx::{ConnectOptions, PgConnection};
 use crate::config::tls::Tls;
 use crate::error::code_of;
 use crate::pool::addresses;
+use crate::pool::relay::{LogIn, connect_over};
 use crate::pool::servers::Servers;
-use crate::said::said;
+use crate::said::{PASSWORD, said};
 
 /// Opens a connection with these options.
 ///
@@ -24,9 +25,12 @@ pub(crate) async fn dial(
     };
     let mode = options.get_ssl_mode();
     let prefers = matches!(mode, PgSslMode::Prefer);
+    if is_password_unsendable(&error) {
+        return with_raw_password(tls, options).await.unwrap_or(Err(error));
+    }
     let failed = is_of_tls(&error);
     if failed && (prefers || matches!(mode, PgSslMode::Require)) {
-        if let Some(opened) = unread(tls, options).await {
+        if let Some(opened) = unread(tls, options, LogIn::BySqlx).await {
             servers.say_once(|| {
                 tracing::warn!(
                     "TLS without a look at the server's certificate, which cannot be read and which this sslmode does not check: {}",
@@ -70,21 +74,50 @@ fn is_turned_away(error: &sqlx::Error) -> bool {
     code_of(error).as_deref() == Some("28000") && said(error).contains("pg_hba.conf")
 }
 
+/// A connection with the password as it is, if the mode leaves the check of the certificate out: that is sqlx's own.
+async fn with_raw_password(
+    tls: &Tls,
+    options: &PgConnectOptions,
+) -> Option<Result<PgConnection, sqlx::Error>> {
+    let raw = LogIn::WithRawPassword;
+    let may_be_plain = match options.get_ssl_mode() {
+        PgSslMode::VerifyCa | PgSslMode::VerifyFull => return None,
+        mode => !matches!(mode, PgSslMode::Require),
+    };
+    if !matches!(options.get_ssl_mode(), PgSslMode::Disable)
+        && let Some(opened) = unread(tls, options, raw).await
+    {
+        return Some(opened);
+    }
+    let stream = addresses::open(options)
+        .await
+        .ok()
+        .filter(|_| may_be_plain)?;
+    let options = options.clone().ssl_mode(PgSslMode::Disable);
+    Some(connect_over(stream, options, raw).await)
+}
+
+fn is_password_unsendable(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Configuration(_)) && said(error).ends_with(PASSWORD)
+}
+
 /// A connection over TLS of our own, if that can be had.
 #[cfg(feature = "tls")]
 async fn unread(
     tls: &Tls,
     options: &PgConnectOptions,
+    log_in: LogIn,
 ) -> Option<Result<PgConnection, sqlx::Error>> {
     let stream = crate::pool::unread_tls::open(tls, options).await.ok()?;
     let options = options.clone().ssl_mode(PgSslMode::Disable);
-    Some(crate::pool::relay::connect_over(stream, options).await)
+    Some(connect_over(stream, options, log_in).await)
 }
 
 #[cfg(not(feature = "tls"))]
 async fn unread(
     _tls: &Tls,
     _options: &PgConnectOptions,
+    _log_in: LogIn,
 ) -> Option<Result<PgConnection, sqlx::Error>> {
     None
 }

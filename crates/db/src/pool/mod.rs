@@ -31,6 +31,7 @@ pub(crate) mod part;
 mod permits;
 mod pooler;
 mod queue;
+mod raw_password;
 mod recycle;
 mod relay;
 mod replicas;

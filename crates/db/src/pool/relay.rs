@@ -10,13 +10,25 @@ use sqlx::{ConnectOptions, PgConnection};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::pool::raw_password;
+
+/// Who speaks first on such a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogIn {
+    /// sqlx, as always.
+    BySqlx,
+    /// What it does not do.
+    WithRawPassword,
+}
+
 /// Opens a connection over this stream, which leads to the server.
 pub(crate) async fn connect_over<S>(
-    stream: S,
+    mut stream: S,
     options: PgConnectOptions,
+    log_in: LogIn,
 ) -> Result<PgConnection, sqlx::Error>
 where
-    S: AsyncRead + AsyncWrite + Send + 'static,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let place = Place::new()?;
     let listener = UnixListener::bind(place.socket(options.get_port()))?;
@@ -24,8 +36,11 @@ where
     let options = options.socket(&place.folder);
     let connecting = pin!(options.connect());
     let carrying = Box::pin(async move {
-        let client = accept(&listener).await?;
+        let mut client = accept(&listener).await?;
         drop((listener, place));
+        if log_in == LogIn::WithRawPassword {
+            raw_password::log_in(&mut stream, &mut client).await?;
+        }
         carry(stream, client).await
     });
     match select(connecting, carrying).await {
