@@ -78,7 +78,7 @@ pub enum Error {
     #[error("the connection broke during COMMIT, so whether it took effect is not known: {}", said(.0))]
     CommitUnknown(sqlx::Error),
     /// A migration failed, or the database holds other migrations than this program.
-    #[error("{}", said(.0))]
+    #[error("{}", of_migration(.0))]
     Migrate(sqlx::migrate::MigrateError),
     // No variant names a source: its own text is already in this one's, without what `said` leaves out.
     /// Anything else that sqlx reports.
@@ -168,6 +168,14 @@ impl From<Error> for sqlx::Error {
             }
             error => sqlx::Error::Io(io::Error::other(error)),
         }
+    }
+}
+
+/// sqlx's words, or ours without its own before them.
+fn of_migration(error: &sqlx::migrate::MigrateError) -> String {
+    match error {
+        sqlx::migrate::MigrateError::Source(why) => why.to_string(),
+        error => said(error),
     }
 }
 

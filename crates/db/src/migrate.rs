@@ -1,13 +1,18 @@
 //! Migrations, safe to run from every instance at once.
 
+mod compare;
+
 use std::time::Duration;
 
-use sqlx::migrate::{AppliedMigration, MigrateError, Migration, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrator};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgExecutor, Row};
 use tokio::time::Instant;
 
 use crate::error::{Error, code_of};
+use crate::migrate::compare::{compare, refused};
+
+pub use crate::migrate::compare::Schema;
 use crate::pool::Pool;
 
 /// How long an instance waits for another one that migrates.
@@ -15,37 +20,15 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// The advisory lock of whoever migrates: "reservoi" in ASCII, one for each database.
 const LOCK: i64 = 0x7265_7365_7276_6f69;
 
-/// How the migrations of a database compare with those of a program.
-///
-/// ```no_run
-/// # async fn example(pool: &db::Pool, migrator: &sqlx::migrate::Migrator) -> Result<(), db::Error> {
-/// if let db::Schema::Older { missing } = pool.schema(migrator).await? {
-///     eprintln!("not ready: the database lacks {missing}");
-/// }
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Schema {
-    /// They are the same.
-    Current,
-    /// The database lacks some.
-    Older {
-        /// The first that it lacks: version and description.
-        missing: String,
-    },
-    /// The database has all of the program's and later ones: a newer program has migrated it.
-    Newer {
-        /// The version of the last.
-        newest: i64,
-    },
-}
-
 impl Pool {
     /// Applies the migrations that the database does not have yet, on a connection of its own without
     /// `statement_timeout`. Instances that start together take turns.
     ///
     /// A database that has later migrations as well is left as it is: while a newer program replaces an older one, both
-    /// have to start.
+    /// have to start. One that has other migrations and lacks some of these is another program's, and is left as it is too.
+    ///
+    /// A database called `postgres`, `template0` or `template1` gets its first migrations from [`Pool::migrate_any`] only: it is
+    /// more often a URL without a name than what was meant.
     ///
     /// sqlx's own lock is left alone: it waits inside a statement, which `create index concurrently` in turn waits for.
     ///
@@ -58,12 +41,30 @@ impl Pool {
     /// [`Error::Migrate`] when a migration fails or does not match the database, [`Error::Connect`] when there is no
     /// connection.
     pub async fn migrate(&self, migrator: &Migrator) -> Result<(), Error> {
+        self.migrate_where(migrator, false).await
+    }
+
+    /// As [`Pool::migrate`], also in a database called `postgres`, `template0` or `template1`.
+    ///
+    /// # Errors
+    /// Those of [`Pool::migrate`].
+    pub async fn migrate_any(&self, migrator: &Migrator) -> Result<(), Error> {
+        self.migrate_where(migrator, true).await
+    }
+
+    async fn migrate_where(&self, migrator: &Migrator, anywhere: bool) -> Result<(), Error> {
         let mut connection = self.open_session().await?;
         connection.execute("set statement_timeout = 0").await?;
         let result = match look(&mut connection, migrator).await {
-            Ok(Schema::Older { .. }) => locked(&mut connection, migrator).await,
+            Ok((Schema::Older { .. }, None)) if !anywhere => {
+                match is_asked_for(&mut connection).await {
+                    Ok(()) => locked(&mut connection, migrator).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Ok((Schema::Older { .. }, _)) => locked(&mut connection, migrator).await,
             // Not even the lock: a newer program may hold it for long, or have failed half-way.
-            Ok(Schema::Current | Schema::Newer { .. }) => Ok(()),
+            Ok((Schema::Current | Schema::Newer { .. }, _)) => Ok(()),
             Err(error) => Err(error),
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
@@ -96,16 +97,20 @@ impl Pool {
     /// PgBouncer.
     ///
     /// # Errors
-    /// [`Error::Migrate`] if the database has a migration with another text, or one that is not the migrator's and not
-    /// later than all of them. Those of [`Pool::acquire`], or the server's, if it does not let the query run.
+    /// [`Error::Migrate`] if two of the migrator's have one version; if the database has one with another text; or if it has
+    /// some that are not the migrator's, unless it has all of the migrator's too and those are later. Those of [`Pool::acquire`], or the server's, if it does not let the query run.
     pub async fn schema(&self, migrator: &Migrator) -> Result<Schema, Error> {
-        look(self, migrator).await
+        Ok(look(self, migrator).await?.0)
     }
 }
 
-async fn look(database: impl PgExecutor<'_>, migrator: &Migrator) -> Result<Schema, Error> {
+/// How they compare, and the last version that was applied.
+async fn look(
+    database: impl PgExecutor<'_>,
+    migrator: &Migrator,
+) -> Result<(Schema, Option<i64>), Error> {
     if migrator.migrations.is_empty() {
-        return Ok(Schema::Current);
+        return Ok((Schema::Current, None));
     }
     let table = &migrator.table_name;
     let sql = format!("select version, checksum from {table} where success order by version");
@@ -123,40 +128,23 @@ async fn look(database: impl PgExecutor<'_>, migrator: &Migrator) -> Result<Sche
         })
     });
     let applied: Vec<_> = applied.collect::<Result<_, sqlx::Error>>()?;
-    Ok(compare(migrator, &applied)?)
+    let last = applied.last().map(|applied| applied.version);
+    Ok((compare(migrator, &applied)?, last))
 }
 
-/// How what was applied, in the order of versions, compares with what the migrator has.
-fn compare(migrator: &Migrator, applied: &[AppliedMigration]) -> Result<Schema, MigrateError> {
-    let up = |migration: &&Migration| !migration.migration_type.is_down_migration();
-    let needed: Vec<_> = migrator.iter().filter(up).collect();
-    let last = needed.iter().map(|migration| migration.version).max();
-    for AppliedMigration { version, checksum } in applied {
-        match needed.iter().find(|needed| needed.version == *version) {
-            Some(needed) if needed.checksum != *checksum => {
-                return Err(MigrateError::VersionMismatch(*version));
-            }
-            // What a newer program needs comes after what this one knows; anything else is another line of migrations.
-            None if Some(*version) < last => return Err(MigrateError::VersionMissing(*version)),
-            _ => {}
-        }
+/// Nobody means the databases that every server has, as long as nobody says so.
+async fn is_asked_for(connection: &mut PgConnection) -> Result<(), Error> {
+    let row = connection.fetch_one("select current_database()").await;
+    let name: String = row.and_then(|row| row.try_get(0)).map_err(Error::from)?;
+    if !matches!(&*name, "postgres" | "template0" | "template1") {
+        return Ok(());
     }
-    let is_applied = |version| applied.iter().any(|applied| applied.version == version);
-    if let Some(missing) = needed.iter().find(|needed| !is_applied(needed.version)) {
-        let Migration {
-            version,
-            description,
-            ..
-        } = missing;
-        return Ok(Schema::Older {
-            missing: format!("{version} ({description})"),
-        });
-    }
-    let newest = applied.last().map(|applied| applied.version);
-    Ok(match newest.filter(|newest| Some(*newest) > last) {
-        Some(newest) => Schema::Newer { newest },
-        None => Schema::Current,
-    })
+    Err(refused(format!(
+        "the database is {name:?}, which every server has for its own purposes, and nothing was changed: name another one at the \
+         end of the URL, as in postgres://host/shop (`create database shop` makes it); or, if this one is meant, set MIGRATE=any \
+         (in code: Pool::migrate_any)"
+    ))
+    .into())
 }
 
 async fn locked(connection: &mut PgConnection, migrator: &Migrator) -> Result<(), Error> {
@@ -177,12 +165,19 @@ async fn locked(connection: &mut PgConnection, migrator: &Migrator) -> Result<()
         }
         tokio::time::sleep(Duration::from_millis(50).mul_f64(0.5 + fastrand::f64())).await;
     }
+    // Somebody else may have migrated meanwhile, also a program of another origin.
+    if !matches!(
+        look(&mut *connection, migrator).await?,
+        (Schema::Older { .. }, _)
+    ) {
+        return Ok(());
+    }
     let migrator = Migrator {
         migrations: migrator.migrations.clone(),
         table_name: migrator.table_name.clone(),
         create_schemas: migrator.create_schemas.clone(),
         locking: false,
-        // Looked at before: they are later ones.
+        // Looked at just now: there are none.
         ignore_missing: true,
         ..*migrator
     };

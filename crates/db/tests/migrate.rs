@@ -98,7 +98,7 @@ async fn a_database_with_other_migrations_is_refused() {
     for (other, why) in [
         (
             versions(&[1, 3]),
-            "migration 2 was previously applied but is missing",
+            "migration 2 was previously applied but is missing in this program, and 1 (test), ",
         ),
         (
             changed,
@@ -148,7 +148,191 @@ async fn the_first_missing_migration_is_named() {
     assert_eq!(schema(&versions(&[1, 4])).await, Schema::Current);
     // Two branches were merged in another order than that of their migrations.
     assert_eq!(schema(&versions(&[1, 2, 3, 4])).await, older("2 (test)"));
-    assert_eq!(schema(&versions(&[1, 2, 3])).await, older("2 (test)"));
+    // One of the branches alone has not all that the database has, and the database not all that the branch has.
+    let branch = pool.schema(&versions(&[1, 2, 3])).await;
+    is_refused(&branch.expect_err("refused"), "on another branch");
+}
+
+/// Version and checksum of what was applied; none where nobody has ever migrated.
+async fn applied(pool: &db::Pool) -> Vec<i64> {
+    let there = "select to_regclass('_sqlx_migrations') is not null";
+    let there: bool = sqlx::query_scalar(there).fetch_one(pool).await.unwrap();
+    let all = "select version from _sqlx_migrations order by version";
+    match there {
+        true => sqlx::query_scalar(all).fetch_all(pool).await.unwrap(),
+        false => Vec::new(),
+    }
+}
+
+// Whichever comes first: what it has stays usable for it, and the other one learns how to keep apart.
+#[tokio::test]
+async fn two_programs_of_different_origin_are_kept_apart() {
+    for (first, second) in [([10, 11], [1, 2]), ([1, 2], [10, 11]), ([1, 10], [2, 11])] {
+        let pool = pool_at(&local_postgres::database(), "");
+        pool.migrate(&versions(&first)).await.expect("migrated");
+        let other = versions(&second);
+        let error = pool.migrate(&other).await.expect_err("refused");
+        for way_out in [
+            format!("migration {} was previously applied", first[0]),
+            format!("{} (test), which is its first", second[0]),
+            "`schema=`".to_owned(),
+            "table-name".to_owned(),
+        ] {
+            is_refused(&error, &way_out);
+        }
+        let looked = pool.schema(&other).await.expect_err("refused");
+        assert_eq!(looked.to_string(), error.to_string());
+        assert_eq!(applied(&pool).await, first);
+        let own = pool.schema(&versions(&first)).await;
+        assert_eq!(own.expect("compared"), Schema::Current);
+
+        let mut apart = other;
+        apart.table_name = "other_migrations".into();
+        pool.migrate(&apart).await.expect("a table of its own");
+        assert_eq!(applied(&pool).await, first);
+    }
+}
+
+// Both find an empty database; what the second finds when its turn comes is the first one's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_programs_of_different_origin_that_start_together_do_not_mix() {
+    let url = local_postgres::database();
+    let slow = |version| {
+        let slow = migration(version, "select pg_sleep(0.5)", false);
+        Migrator::with_migrations(vec![slow])
+    };
+    let (one, other) = (slow(1), slow(2));
+    let pools = [pool_at(&url, ""), pool_at(&url, "")];
+    let (one, other) = tokio::join!(pools[0].migrate(&one), pools[1].migrate(&other));
+    assert_ne!(one.is_ok(), other.is_ok(), "{one:?} {other:?}");
+    is_refused(&one.and(other).unwrap_err(), "another line of migrations");
+    assert_eq!(applied(&pools[0]).await.len(), 1);
+}
+
+/// A folder with these files, removed at the end.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str, files: &[(&str, &str)]) -> Self {
+        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        for (file, text) in files {
+            std::fs::write(path.join(file), text).unwrap();
+        }
+        Self(path)
+    }
+
+    async fn migrator(&self) -> Migrator {
+        Migrator::new(self.0.clone()).await.unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn two_migrations_with_one_version_are_refused_before_anything_is_applied() {
+    let before = ("20250101000000_first.sql", "create table first (i int)");
+    let (a, b) = ("20260101000000_a.sql", "20260101000000_b_and_c.sql");
+    let files = [
+        before,
+        (a, "create table a (i int)"),
+        (b, "create table b (i int)"),
+    ];
+    let folder = Folder::new("one-version", &files);
+    let migrator = folder.migrator().await;
+    let pool = pool_at(&local_postgres::database(), "");
+    for _ in 0..2 {
+        for error in [
+            pool.migrate(&migrator).await.expect_err("refused"),
+            pool.schema(&migrator).await.expect_err("refused"),
+        ] {
+            is_refused(&error, a);
+            is_refused(&error, b);
+        }
+        assert_eq!(applied(&pool).await, [0; 0]);
+    }
+    // Half of it was applied by an earlier release.
+    let mut half = folder.migrator().await;
+    half.migrations.to_mut().pop();
+    pool.migrate(&half).await.expect("migrated");
+    is_refused(&pool.schema(&migrator).await.expect_err("refused"), b);
+}
+
+// Up and down have the same version.
+#[tokio::test]
+async fn reversible_migrations_are_no_two_with_one_version() {
+    let files = [
+        ("1_thing.up.sql", "create table thing (i int)"),
+        ("1_thing.down.sql", "drop table thing"),
+    ];
+    let folder = Folder::new("reversible", &files);
+    let pool = pool_at(&local_postgres::database(), "");
+    let migrator = folder.migrator().await;
+    pool.migrate(&migrator).await.expect("migrated");
+    let schema = pool.schema(&migrator).await.expect("compared");
+    assert_eq!(schema, Schema::Current);
+}
+
+#[tokio::test]
+async fn a_migration_that_differs_in_the_ends_of_its_lines_only_is_told_so() {
+    let (unix, windows) = ("select 1;\nselect 2;\n", "select 1;\r\nselect 2;\r\n");
+    let mixed = "select 1;\r\nselect 2;\n";
+    for (was, is, said) in [
+        (
+            unix,
+            windows,
+            "applied with LF at the ends of its lines, and this program was built from one with CRLF",
+        ),
+        (
+            windows,
+            unix,
+            "applied with CRLF at the ends of its lines, and this program was built from one with LF",
+        ),
+        (
+            unix,
+            mixed,
+            "applied with LF at the ends of its lines, and this program was built from one with both kinds",
+        ),
+    ] {
+        let pool = pool_at(&local_postgres::database(), "");
+        let with = |text| Migrator::with_migrations(vec![migration(7, text, false)]);
+        pool.migrate(&with(was)).await.expect("migrated");
+        for error in [
+            pool.migrate(&with(is)).await.expect_err("refused"),
+            pool.schema(&with(is)).await.expect_err("refused"),
+        ] {
+            is_refused(&error, said);
+            is_refused(&error, ".gitattributes");
+            is_refused(&error, "7_test.sql");
+        }
+        let other = with("select 1;\r\nselect 3;\r\n");
+        let error = pool.schema(&other).await.expect_err("refused");
+        is_refused(
+            &error,
+            "migration 7 was previously applied but has been modified",
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_databases_of_every_server_are_migrated_only_if_that_is_asked_for() {
+    let cluster = local_postgres::Cluster::temporary().expect("a server");
+    for name in ["postgres", "template1"] {
+        let pool = pool_at(&cluster.url(name), "");
+        let error = pool.migrate(&versions(&[1])).await.expect_err("refused");
+        is_refused(&error, name);
+        is_refused(&error, "MIGRATE=any");
+        assert_eq!(applied(&pool).await, [0; 0]);
+        pool.migrate_any(&versions(&[1])).await.expect("migrated");
+        // Once it is there, it was asked for.
+        pool.migrate(&versions(&[1, 2])).await.expect("migrated");
+        assert_eq!(applied(&pool).await, [1, 2]);
+        pool.close(Duration::from_secs(1)).await;
+    }
 }
 
 #[tokio::test]
