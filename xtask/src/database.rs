@@ -1,9 +1,10 @@
 //! The database of `cargo dev`: a private one, or the developer's own.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use env_file::EnvFile;
 use local_postgres::{Cluster, Stop};
 
 use crate::given::Given;
@@ -116,22 +117,19 @@ pub(crate) fn given() -> Result<Option<Given>> {
 
 /// `DATABASE_URL` from the environment or else from `.env`, as the services read it; empty is unset.
 fn given_url() -> Result<Option<String>> {
-    let file = workspace::root().join(".env");
     let url = match std::env::var("DATABASE_URL") {
         Ok(url) => Some(url),
-        Err(_) if file.exists() => {
-            let variables =
-                dotenvy::from_path_iter(&file)?.collect::<std::result::Result<Vec<_>, _>>();
-            // The error would quote the line, which may hold a password.
-            let variables = variables.map_err(|_| ".env has a line that is not NAME=value")?;
-            variables
-                .into_iter()
-                .find(|(name, _)| name == "DATABASE_URL")
-                .map(|(_, url)| url)
-        }
-        Err(_) => None,
+        Err(_) => url_of_file(&workspace::root().join(".env"))?,
     };
     Ok(url.filter(|url| !url.is_empty()))
+}
+
+fn url_of_file(path: &Path) -> Result<Option<String>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let file = EnvFile::read(path)?;
+    Ok(file.get("DATABASE_URL").map(str::to_owned))
 }
 
 /// Inside the checkout, except for root, whose checkouts PostgreSQL's user can often not reach.
@@ -152,4 +150,30 @@ fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_of_the_env_file_is_taken_as_it_is() {
+        let path = std::env::temp_dir().join(format!("xtask-env-{}", std::process::id()));
+        let found = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            url_of_file(&path)
+        };
+        let url = "postgres://app:pa$word@db/shop";
+        for quote in ["", "\"", "'"] {
+            let text = format!("A=b c\nDATABASE_URL={quote}{url}{quote}\r\n");
+            assert_eq!(found(&text).unwrap().as_deref(), Some(url), "{text}");
+        }
+        let error = found("A=1\nDATABASE_URL canary").unwrap_err().to_string();
+        assert!(
+            error.contains("line 2") && !error.contains("canary"),
+            "{error}"
+        );
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(url_of_file(&path).unwrap(), None);
+    }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use env_file::EnvFile;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -12,15 +13,24 @@ use crate::health::healthcheck;
 use crate::http::listener;
 use crate::metrics::install_metrics;
 use crate::serve::{Service, serve};
-use crate::settings::Settings;
+use crate::settings::{Command, Settings};
 use crate::telemetry::Telemetry;
 use crate::{doctor, signal};
+use Command::{Doctor, Healthcheck, Migrate, Serve};
 
 /// What is left of the runtime (a name look-up, say) gets this long at the end.
 const RUNTIME_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Files that are no client's and not the pool's: the listener, the log, the runtime's own, name look-ups, and a reserve.
 const OTHER_FILES: u64 = 32;
+
+/// The variables that say where the database is: the last that an error names is the one it is about.
+const OF_THE_DATABASE: [&str; 4] = [
+    "DATABASE_URL",
+    "DATABASE_URL_FILE",
+    "DIRECT_URL",
+    "DATABASE_REPLICA_URLS",
+];
 
 /// The exit code of a process that ends with something other than 0, and why it does.
 struct Failure(u8, String);
@@ -53,12 +63,13 @@ fn run(service: Service) -> Result<(), Failure> {
         return Err(Failure(USAGE, reason));
     }
     match command.as_str() {
-        "serve" => in_runtime(run_serve(service, settings(service)?)),
-        "migrate" => in_runtime(run_migrate(service, settings(service)?)),
+        "serve" => in_runtime(run_serve(service, Given::read(service, Serve)?)),
+        "migrate" => in_runtime(run_migrate(service, Given::read(service, Migrate)?)),
         "healthcheck" => {
-            healthcheck::run(&settings(service)?).map_err(|reason| Failure(OTHER, reason))
+            let Given { settings, .. } = Given::read(service, Healthcheck)?;
+            healthcheck::run(&settings).map_err(|reason| Failure(OTHER, reason))
         }
-        "doctor" => in_runtime(run_doctor(service, settings(service)?, as_json)),
+        "doctor" => in_runtime(run_doctor(service, Given::read(service, Doctor)?, as_json)),
         "help" | "--help" | "-h" => {
             print!("{}", help(service));
             Ok(())
@@ -88,24 +99,47 @@ Settings, from the environment or a file .env, and their defaults:
     )
 }
 
-fn settings(service: Service) -> Result<Settings, Failure> {
-    let reason = match dotenvy::dotenv() {
-        // dotenvy's own words would show the line, and with it perhaps a secret.
-        Err(dotenvy::Error::LineParse(..)) => {
-            "it has a line that is not KEY=value (a value with spaces or # needs quotes)".to_owned()
-        }
-        Err(error) if !error.not_found() => error.to_string(),
-        _ => {
-            let lookup =
-                |key: &str| std::env::var_os(key).map(|value| value.to_string_lossy().into_owned());
-            return Settings::read(service.port, lookup)
-                .map_err(|error| Failure(CONFIGURATION, error.to_string()));
-        }
-    };
-    Err(Failure(
-        CONFIGURATION,
-        format!(".env cannot be read: {reason}"),
-    ))
+/// The settings, and the `.env` from which some of them are.
+struct Given {
+    settings: Settings,
+    file: Option<EnvFile>,
+}
+
+impl Given {
+    /// Takes `.env` into the environment, and from that what this subcommand uses.
+    fn read(service: Service, command: Command) -> Result<Self, Failure> {
+        let failed = |reason| Failure(CONFIGURATION, reason);
+        let file = EnvFile::find().and_then(|file| file.map(EnvFile::load).transpose());
+        let file = file.map_err(|error| failed(error.to_string()))?;
+        let lookup =
+            |key: &str| std::env::var_os(key).map(|value| value.to_string_lossy().into_owned());
+        let settings = Settings::read_for(command, service.port, lookup).map_err(|error| {
+            let key = error.key();
+            let place = file.as_ref().and_then(|file| file.place(key));
+            let place = place.unwrap_or_else(|| match key {
+                "HOST" => "the environment, as conda and tcsh do for themselves: unset it, or set it for this service"
+                    .to_owned(),
+                _ => "the environment".to_owned(),
+            });
+            failed(format!("{error}; it is set in {place}"))
+        })?;
+        Ok(Self { settings, file })
+    }
+
+    /// The pool of the process. An error says where `.env` has the variable that it is about.
+    fn pool(&self) -> Result<db::Pool, Failure> {
+        install_metrics();
+        db::pool().cloned().map_err(|error| {
+            let text = chain(&error);
+            let places = OF_THE_DATABASE.iter().filter_map(|name| {
+                let place = self.file.as_ref()?.place(name)?;
+                text.contains(name)
+                    .then(|| format!("; {name} is set in {place}"))
+            });
+            let place = places.last().unwrap_or_default();
+            Failure(CONFIGURATION, text + &place)
+        })
+    }
 }
 
 fn in_runtime(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -116,22 +150,26 @@ fn in_runtime(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
     result
 }
 
-async fn run_serve(service: Service, mut settings: Settings) -> Result<(), Failure> {
-    let telemetry = Telemetry::start(service.name, &settings);
+async fn run_serve(service: Service, mut given: Given) -> Result<(), Failure> {
+    let telemetry = Telemetry::start(service.name, &given.settings);
     let stop = signal::shutdown()
         .map_err(|error| Failure(OTHER, format!("cannot listen for signals: {error}")))?;
-    let pool = pool()?;
-    let listener = listen(&settings)?;
+    let pool = given.pool()?;
+    let settings = &mut given.settings;
+    let listener = listen(settings)?;
     settings.limits.max_connections = room(settings.limits.max_connections, pool.config());
-    serve(service, listener, pool, &settings, stop).await;
+    serve(service, listener, pool, settings, stop).await;
     telemetry.end();
     Ok(())
 }
 
-async fn run_migrate(service: Service, settings: Settings) -> Result<(), Failure> {
-    let telemetry = Telemetry::start(service.name, &settings);
-    let pool = pool()?;
-    let migrated = pool.migrate(service.migrator).await;
+async fn run_migrate(service: Service, given: Given) -> Result<(), Failure> {
+    let telemetry = Telemetry::start(service.name, &given.settings);
+    let pool = given.pool()?;
+    let migrated = match given.settings.migrate_any {
+        true => pool.migrate_any(service.migrator).await,
+        false => pool.migrate(service.migrator).await,
+    };
     pool.close(Duration::from_secs(1)).await;
     telemetry.end();
     migrated.map_err(|error| Failure(OTHER, chain(&error)))?;
@@ -139,12 +177,14 @@ async fn run_migrate(service: Service, settings: Settings) -> Result<(), Failure
     Ok(())
 }
 
-async fn run_doctor(service: Service, settings: Settings, as_json: bool) -> Result<(), Failure> {
-    let pool = pool()?;
+async fn run_doctor(service: Service, given: Given, as_json: bool) -> Result<(), Failure> {
+    let pool = given.pool()?;
     let examined = pool.examine().await;
+    let schema = pool.schema(service.migrator).await;
     pool.close(Duration::from_secs(1)).await;
     let mut report = examined.map_err(|error| Failure(OTHER, chain(&error)))?;
-    doctor::complete(service.name, &settings, pool.config(), &mut report);
+    report.checks.push(doctor::migrations(service.name, schema));
+    doctor::complete(service.name, &given.settings, pool.config(), &mut report);
     match as_json {
         true => print!("{}", doctor::as_json(service.name, &report)),
         false => print!("{}", doctor::as_text(service.name, &report)),
@@ -153,13 +193,6 @@ async fn run_doctor(service: Service, settings: Settings, as_json: bool) -> Resu
         true => Ok(()),
         false => Err(Failure(OTHER, "something has to be changed".to_owned())),
     }
-}
-
-fn pool() -> Result<db::Pool, Failure> {
-    install_metrics();
-    db::pool()
-        .cloned()
-        .map_err(|error| Failure(CONFIGURATION, chain(&error)))
 }
 
 /// How many connections there is room for: as many as are wanted, or what the limit of open files leaves beside the pool.

@@ -2,14 +2,15 @@
 
 use std::fmt::Write;
 
-use db::{Check, Report, Verdict};
+use db::{Check, Report, Schema, Verdict};
 use serde_json::json;
 
+use crate::error::chain;
 use crate::settings::{Environment, Settings};
 
 /// Adds to what the pool found what a service can say of itself, and what it cannot.
 pub(crate) fn complete(name: &str, settings: &Settings, pool: &db::Config, report: &mut Report) {
-    let address = settings.address();
+    let port = settings.port;
     let disorder = Some(settings.disorder(pool).join("; ")).filter(|text| !text.is_empty());
     let environment = (settings.environment == Environment::Development).then(|| {
         "this is development: set APP_ENV=production where people use it, with a DATABASE_URL of its own for each place"
@@ -25,7 +26,7 @@ pub(crate) fn complete(name: &str, settings: &Settings, pool: &db::Config, repor
         ),
         see(
             "monitoring",
-            format!("see that Prometheus scrapes http://{address}/metrics: `up{{job=\"{name}\"}}` is 1, and an alert reaches you"),
+            format!("see that Prometheus scrapes /metrics at port {port} of each instance: `up{{job=\"{name}\"}}` is 1, and an alert reaches you"),
         ),
         see(
             "exhaustion",
@@ -36,6 +37,34 @@ pub(crate) fn complete(name: &str, settings: &Settings, pool: &db::Config, repor
             "run `cargo xtask load --limits 2,5,10,20` on a machine like your own, with rows like your own".to_owned(),
         ),
     ]);
+}
+
+/// Whether the database has the migrations of this program.
+pub(crate) fn migrations(name: &str, schema: Result<Schema, db::Error>) -> Check {
+    let check = |verdict, text: String| Check::new("migrations", verdict, text);
+    match schema {
+        Ok(Schema::Current) => check(Verdict::Ok, "the database has all of them".to_owned()),
+        Ok(Schema::Newer { newest }) => check(
+            Verdict::Ok,
+            format!(
+                "the database has all of them, and later ones up to {newest}: a newer program's"
+            ),
+        ),
+        Ok(Schema::Older { missing }) => check(
+            Verdict::Change,
+            format!(
+                "the database lacks {missing}: run `{name} migrate`, or start the service with MIGRATE=true"
+            ),
+        ),
+        Err(error @ db::Error::Migrate(_)) => check(Verdict::Change, chain(&error)),
+        Err(error) => check(
+            Verdict::NotChecked,
+            format!(
+                "this role may not see which the database has: {}",
+                chain(&error)
+            ),
+        ),
+    }
 }
 
 /// The report for people.

@@ -66,7 +66,10 @@ pub async fn serve(
     background.spawn(startup::run(
         name,
         pool.clone(),
-        settings.migrate.then_some(service.migrator),
+        settings.migrate.then_some(startup::Migrations {
+            migrator: service.migrator,
+            any: settings.migrate_any,
+        }),
         readiness.clone(),
     ));
     greet(name, &listener, settings, &pool);

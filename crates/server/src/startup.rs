@@ -17,15 +17,23 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 /// How often the server is asked what it allows and what is taken of it.
 const EXAMINED_EVERY: Duration = Duration::from_secs(60);
 
+/// What is applied at the start.
+#[derive(Clone, Copy)]
+pub(crate) struct Migrations {
+    pub(crate) migrator: &'static Migrator,
+    /// Also in a database called `postgres` or `template1`.
+    pub(crate) any: bool,
+}
+
 /// Makes the service of this name ready, and does so again whenever its database has lost the migrations.
 pub(crate) async fn run(
     name: &str,
     pool: db::Pool,
-    migrator: Option<&Migrator>,
+    migrations: Option<Migrations>,
     readiness: Readiness,
 ) {
     loop {
-        start(name, &pool, migrator, &readiness).await;
+        start(name, &pool, migrations, &readiness).await;
         tokio::select! {
             () = readiness.lost() => {}
             () = examine(&pool) => {}
@@ -35,11 +43,11 @@ pub(crate) async fn run(
 }
 
 /// Tries until the database answers and is migrated, then says that the service is ready.
-async fn start(name: &str, pool: &db::Pool, migrator: Option<&Migrator>, readiness: &Readiness) {
+async fn start(name: &str, pool: &db::Pool, migrations: Option<Migrations>, readiness: &Readiness) {
     let started = Instant::now();
     let mut pause = FIRST_PAUSE;
     let mut last = None;
-    while let Err(report) = attempt(name, pool, migrator, readiness).await {
+    while let Err(report) = attempt(name, pool, migrations, readiness).await {
         if last.as_ref() != Some(&report) {
             tracing::warn!("{name} is not ready yet: {}", report.detail);
             readiness.starting(report.clone());
@@ -56,11 +64,14 @@ async fn start(name: &str, pool: &db::Pool, migrator: Option<&Migrator>, readine
 async fn attempt(
     name: &str,
     pool: &db::Pool,
-    migrator: Option<&Migrator>,
+    migrations: Option<Migrations>,
     readiness: &Readiness,
 ) -> Result<(), Report> {
-    if let Some(migrator) = migrator {
-        let migrated = pool.migrate(migrator).await;
+    if let Some(Migrations { migrator, any }) = migrations {
+        let migrated = match any {
+            true => pool.migrate_any(migrator).await,
+            false => pool.migrate(migrator).await,
+        };
         return migrated.map_err(|error| Report::of(&error));
     }
     pool.check().await.map_err(|error| Report::of(&error))?;

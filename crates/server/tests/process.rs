@@ -60,21 +60,79 @@ fn env_file(text: &str) -> Folder {
 
 #[test]
 fn the_env_file_is_read_and_the_environment_wins() {
-    let folder = env_file("MIGRATE=canary\n");
+    let folder = env_file("PORT=canary\n");
     let line = failed(&folder.clock(&["healthcheck"], &[]).output().unwrap(), 78);
-    assert!(line.contains("MIGRATE"), "{line}");
+    assert!(
+        line.contains("PORT") && line.contains("line 1 of "),
+        "{line}"
+    );
     let port = free_address().port().to_string();
     let line = failed(
         &folder
-            .clock(&["healthcheck"], &[("MIGRATE", "true"), ("PORT", &port)])
+            .clock(&["healthcheck"], &[("PORT", &port)])
             .output()
             .unwrap(),
         1,
     );
     assert!(line.contains("no answer"), "{line}");
-    let folder = env_file("PORT=4000\nDATABASE_URL='canary\n");
-    let line = failed(&folder.clock(&[], &[]).output().unwrap(), 78);
-    assert!(line.contains(".env"), "{line}");
+}
+
+#[test]
+fn a_line_of_the_env_file_is_named_but_not_shown() {
+    for (text, named) in [
+        ("PORT=4000\nDATABASE_URL='canary\n", "line 2 of "),
+        ("\nDATABASE_URL canary\n", "line 2 is not NAME=value"),
+        ("DATABASE_URL=postgres://u:canary@h/d?a=b", "line 1 of "),
+    ] {
+        let folder = env_file(text);
+        let line = failed(&folder.clock(&[], &[]).output().unwrap(), 78);
+        assert!(line.contains(".env") && line.contains(named), "{line}");
+    }
+}
+
+// node's dotenv takes values as they are; Rust's substitutes. HOST is the one value that an error shows.
+#[test]
+fn a_value_of_the_env_file_is_taken_as_it_is() {
+    for (value, taken) in [
+        ("pa$word", "pa$word"),
+        ("\"pa$word\"", "pa$word"),
+        ("'pa$word'", "pa$word"),
+        ("`pa$word`", "pa$word"),
+        ("\"a${HOME}b\" # c", "a${HOME}b"),
+        ("a b\\c # d", "a b\\c"),
+    ] {
+        let folder = env_file(&format!("\u{feff}export HOST={value}\r\nPORT=1\r\n"));
+        let line = failed(&folder.clock(&["healthcheck"], &[]).output().unwrap(), 78);
+        assert!(line.contains(&format!("it is {taken:?}")), "{line}");
+        assert!(!line.contains("conda"), "{line}");
+    }
+}
+
+// conda sets HOST to the kind of machine that it compiles for.
+#[test]
+fn a_host_that_is_none_ends_only_what_needs_an_address() {
+    let folder = Folder::new();
+    let url = local_postgres::database();
+    let host = "x86_64-conda-linux-gnu";
+    let settings = [("HOST", host), ("DATABASE_URL", &*url)];
+    for subcommand in ["serve", "healthcheck"] {
+        let line = failed(
+            &folder.clock(&[subcommand], &settings).output().unwrap(),
+            78,
+        );
+        for said in [host, "the environment", "conda"] {
+            assert!(line.contains(said), "{line}");
+        }
+    }
+    let migrated = folder.clock(&["migrate"], &settings).output().unwrap();
+    assert!(migrated.status.success(), "{migrated:?}");
+    let examined = folder.clock(&["doctor"], &settings).output().unwrap();
+    let text = String::from_utf8_lossy(&examined.stdout);
+    assert!(text.contains("metrics at port 4000"), "{examined:?}");
+    assert!(
+        text.contains("migrations: the database has all of them"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -20,8 +20,17 @@ fn an_empty_environment_gives_the_defaults() {
 
 #[test]
 fn each_setting_is_read() {
-    let address = read("HOST", "::").unwrap().address();
-    assert_eq!(address.to_string(), "[::]:4004");
+    for (host, address) in [
+        ("::", "[::]:4004"),
+        ("::1", "[::1]:4004"),
+        ("[::1]", "[::1]:4004"),
+        ("0.0.0.0", "0.0.0.0:4004"),
+        ("localhost", "127.0.0.1:4004"),
+        (" LocalHost ", "127.0.0.1:4004"),
+    ] {
+        let found = read("HOST", host).unwrap().address();
+        assert_eq!(found.to_string(), address, "{host}");
+    }
     assert_eq!(read("PORT", "80").unwrap().port, 80);
     let environment = read("APP_ENV", "production").unwrap().environment;
     assert_eq!(environment, Environment::Production);
@@ -40,7 +49,11 @@ fn each_setting_is_read() {
     assert_eq!(limits("BODY_TIMEOUT").body_timeout, three);
     assert_eq!(limits("KEEP_ALIVE_TIMEOUT").keep_alive_timeout, three);
     assert_eq!(limits("MAX_CONNECTIONS").max_connections, 3);
-    assert!(!read("MIGRATE", "false").unwrap().migrate);
+    let migrate = |value| read("MIGRATE", value).unwrap();
+    let migrate = |value| (migrate(value).migrate, migrate(value).migrate_any);
+    assert_eq!(migrate("false"), (false, false));
+    assert_eq!(migrate("true"), (true, false));
+    assert_eq!(migrate("any"), (true, true));
     assert!(!read("POOL_PAGE", "false").unwrap().pool_page);
     let traces = |value| read("OTEL_EXPORTER_OTLP_ENDPOINT", value).unwrap().traces;
     assert!(traces("http://localhost:4318") && traces("https://otlp.example.com/team"));
@@ -56,7 +69,6 @@ fn each_setting_is_read() {
 #[test]
 fn a_bad_value_is_named_but_not_shown() {
     for (key, value) in [
-        ("HOST", "canary.example.com"),
         ("PORT", "canary"),
         ("PORT", "65536"),
         ("PORT", "-1"),
@@ -84,6 +96,47 @@ fn a_bad_value_is_named_but_not_shown() {
         assert!(text.contains("allowed: "), "{text}");
         assert!(!text.contains(value), "{text}");
     }
+}
+
+// Other programs set it, so the value is the way to who did; and it is no secret.
+#[test]
+fn a_bad_host_is_shown() {
+    for host in [
+        "x86_64-conda-linux-gnu",
+        "0.0.0.0:4004",
+        "[127.0.0.1]",
+        "*",
+        "localhost.",
+    ] {
+        let text = read("HOST", host).unwrap_err().to_string();
+        assert!(text.starts_with("HOST cannot be read"), "{text}");
+        assert!(text.ends_with(&format!("; it is {host:?}")), "{text}");
+    }
+}
+
+#[test]
+fn a_subcommand_looks_at_no_setting_that_it_does_not_use() {
+    let used = |command| {
+        let used = SETTINGS.iter().filter(|one| one.is_used_by(command));
+        let keys: Vec<_> = used.map(|one| one.key).collect();
+        for Setting { key, .. } in SETTINGS {
+            let lookup = |asked: &str| (asked == key).then(|| "=can ary".to_owned());
+            let read = Settings::read_for(command, 4004, lookup);
+            assert_eq!(read.is_err(), keys.contains(&key), "{command:?}: {key}");
+        }
+        keys.join(" ")
+    };
+    let all = SETTINGS.map(|setting| setting.key).join(" ");
+    assert_eq!(used(Command::Serve), all);
+    assert_eq!(
+        used(Command::Migrate),
+        "APP_ENV RUST_LOG MIGRATE LOG_QUERIES OTEL_EXPORTER_OTLP_ENDPOINT"
+    );
+    assert_eq!(used(Command::Healthcheck), "HOST PORT");
+    assert_eq!(
+        used(Command::Doctor),
+        "PORT APP_ENV SHUTDOWN_TIMEOUT REQUEST_TIMEOUT"
+    );
 }
 
 #[test]

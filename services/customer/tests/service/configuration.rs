@@ -30,19 +30,22 @@ fn said(subcommand: &str, settings: &[(&str, &str)], code: i32) -> String {
 #[test]
 fn a_bad_setting_is_named() {
     let url = &*format!("postgres://ada:{CANARY}@127.0.0.1:1/x");
-    for (name, value) in [
-        ("PORT", "http"),
-        ("PORT", "65536"),
-        ("PORT", "-1"),
-        ("HOST", "local host"),
-        ("APP_ENV", "staging"),
-        ("SHUTDOWN_TIMEOUT", "soon"),
-        ("MIGRATE", "maybe"),
-        ("RUST_LOG", "=loud="),
+    for (name, value, by_migrate) in [
+        ("PORT", "http", false),
+        ("PORT", "65536", false),
+        ("PORT", "-1", false),
+        ("HOST", "local host", false),
+        ("APP_ENV", "staging", true),
+        ("SHUTDOWN_TIMEOUT", "soon", false),
+        ("MIGRATE", "maybe", true),
+        ("RUST_LOG", "=loud=", true),
     ] {
-        for subcommand in ["serve", "migrate"] {
-            let said = said(subcommand, &[("DATABASE_URL", url), (name, value)], 78);
-            assert!(said.contains(name), "{said}");
+        let settings = [("DATABASE_URL", url), (name, value)];
+        let text = said("serve", &settings, 78);
+        assert!(text.contains(name), "{text}");
+        if by_migrate {
+            let text = said("migrate", &settings, 78);
+            assert!(text.contains(name), "{text}");
         }
     }
 }
