@@ -55,18 +55,7 @@ impl Pool {
     async fn migrate_where(&self, migrator: &Migrator, anywhere: bool) -> Result<(), Error> {
         let mut connection = self.open_session().await?;
         connection.execute("set statement_timeout = 0").await?;
-        let result = match look(&mut connection, migrator).await {
-            Ok((Schema::Older { .. }, None)) if !anywhere => {
-                match is_asked_for(&mut connection).await {
-                    Ok(()) => locked(&mut connection, migrator).await,
-                    Err(error) => Err(error),
-                }
-            }
-            Ok((Schema::Older { .. }, _)) => locked(&mut connection, migrator).await,
-            // Not even the lock: a newer program may hold it for long, or have failed half-way.
-            Ok((Schema::Current | Schema::Newer { .. }, _)) => Ok(()),
-            Err(error) => Err(error),
-        };
+        let result = apply(&mut connection, migrator, anywhere).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
         result
     }
@@ -98,10 +87,26 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Migrate`] if two of the migrator's have one version; if the database has one with another text; or if it has
-    /// some that are not the migrator's, unless it has all of the migrator's too and those are later. Those of [`Pool::acquire`], or the server's, if it does not let the query run.
+    /// some that are not the migrator's, unless it has all of the migrator's too and those are later. Those of
+    /// [`Pool::acquire`], or the server's, if it does not let the query run.
     pub async fn schema(&self, migrator: &Migrator) -> Result<Schema, Error> {
         Ok(look(self, migrator).await?.0)
     }
+}
+
+async fn apply(
+    connection: &mut PgConnection,
+    migrator: &Migrator,
+    anywhere: bool,
+) -> Result<(), Error> {
+    let (Schema::Older { .. }, last) = look(&mut *connection, migrator).await? else {
+        // Not even the lock: a newer program may hold it for long, or have failed half-way.
+        return Ok(());
+    };
+    if last.is_none() && !anywhere {
+        is_asked_for(connection).await?;
+    }
+    locked(connection, migrator).await
 }
 
 /// How they compare, and the last version that was applied.

@@ -1,6 +1,9 @@
 //! How the migrations of a database compare with those of a program.
 
+use std::borrow::Cow;
+
 use sqlx::migrate::{AppliedMigration, MigrateError, Migration, Migrator};
+use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 /// How the migrations of a database compare with those of a program.
 ///
@@ -83,25 +86,17 @@ fn changed_since(changed: &Migration, applied: &[u8]) -> MigrateError {
     let sql = changed.sql.as_str();
     let unix = sql.replace("\r\n", "\n");
     let windows = unix.replace('\n', "\r\n");
-    let has = |text: &str, checksum: &[u8]| {
-        let sql = sqlx::AssertSqlSafe(text.to_owned());
-        let other = Migration::new(
-            changed.version,
-            changed.description.clone(),
-            changed.migration_type,
-            sqlx::SqlSafeStr::into_sql_str(sql),
-            changed.no_tx,
-        );
-        *other.checksum == *checksum
+    let was = if *checksum(changed, &unix) == *applied {
+        "LF"
+    } else if *checksum(changed, &windows) == *applied {
+        "CRLF"
+    } else {
+        return MigrateError::VersionMismatch(changed.version);
     };
-    let (was, is) = match () {
-        () if has(&unix, applied) => ("LF", "CRLF"),
-        () if has(&windows, applied) => ("CRLF", "LF"),
-        () => return MigrateError::VersionMismatch(changed.version),
-    };
-    let is = match sql.contains("\r\n") && sql.replace("\r\n", "").contains('\n') {
-        true => "both kinds",
-        false => is,
+    let is = match sql {
+        _ if sql == unix => "LF",
+        _ if sql == windows => "CRLF",
+        _ => "both kinds",
     };
     let file = file(changed);
     refused(format!(
@@ -110,6 +105,13 @@ fn changed_since(changed: &Migration, applied: &[u8]) -> MigrateError {
          `*.sql text eol=lf` (then `git add --renormalize .`, and check the files out anew)",
         changed.version
     ))
+}
+
+/// As sqlx makes it, of a migration with another text.
+fn checksum(of: &Migration, sql: &str) -> Cow<'static, [u8]> {
+    let sql = AssertSqlSafe(sql.to_owned()).into_sql_str();
+    let (description, kind) = (of.description.clone(), of.migration_type);
+    Migration::new(of.version, description, kind, sql, of.no_tx).checksum
 }
 
 /// The database has a line of migrations that is neither this one nor its continuation.
