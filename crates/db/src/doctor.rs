@@ -146,6 +146,11 @@ fn at_start(config: &Config, limit: i32, answers: &Answers) -> Vec<Check> {
         Check::unless("TLS", security(config, answers), tls),
         Check::unless("idle sessions", ended, kept),
         Check::unless(
+            "sessions",
+            without_effect(config, answers),
+            "UTC and ISO dates, as the driver sets them",
+        ),
+        Check::unless(
             "pooler",
             pooler(config, answers),
             between(config, answers).unwrap_or_else(none),
@@ -225,6 +230,16 @@ fn security(config: &Config, answers: &Answers) -> Option<String> {
             config.address()
         )
     })
+}
+
+/// What somebody has set for each session, and the driver sets otherwise.
+fn without_effect(config: &Config, answers: &Answers) -> Option<String> {
+    let settings = answers.overridden.as_ref()?;
+    let (role, database) = (config.username(), config.database());
+    Some(format!(
+        "{settings} of the role {role} or the database {database} has no effect here: the driver sets UTC and ISO in each session; \
+         convert in SQL (`at time zone`, `to_char`), and reset it"
+    ))
 }
 
 /// What has to be set elsewhere, because a pooler in between does not pass it on.
@@ -318,7 +333,13 @@ const QUESTIONS: &str = "
                                                               case when rolcreatedb then 'CREATEDB' end,
                                                               case when rolreplication then 'REPLICATION' end,
                                                               case when rolbypassrls then 'BYPASSRLS' end), '') end
-              from pg_roles where rolname = current_user)";
+              from pg_roles where rolname = current_user),
+           (select string_agg(distinct setting, ', ')
+              from pg_db_role_setting, unnest(setconfig) setting
+             where setrole in (0, (select oid from pg_roles where rolname = current_user))
+               and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+               and setting ~* '^(timezone|datestyle|client_encoding)='
+               and setting !~* '=(UTC|Etc/UTC|GMT|ISO, MDY|ISO|UTF8)$')";
 
 struct Answers {
     fleet: Fleet,
@@ -330,6 +351,8 @@ struct Answers {
     pooled: bool,
     /// What the role may do beyond its own tables, such as `is a superuser`, `has CREATEROLE, BYPASSRLS`.
     rights: Option<String>,
+    /// Settings of the role or the database that the driver overrides, such as `TimeZone=Europe/Berlin`.
+    overridden: Option<String>,
 }
 
 impl Answers {
@@ -342,6 +365,7 @@ impl Answers {
             idle_session_timeout: row.try_get(3)?,
             pooled,
             rights: row.try_get(4)?,
+            overridden: row.try_get(5)?,
         })
     }
 }

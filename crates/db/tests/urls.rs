@@ -399,3 +399,18 @@ fn the_names_of_other_pools_and_providers_have_a_word() {
         }
     }
 }
+
+/// Nothing that somebody has set is without effect in silence.
+#[tokio::test]
+async fn what_the_driver_sets_in_the_place_of_the_role_is_said_at_the_start() {
+    let server = local_postgres::shared();
+    let sql = "create role traveller login password 'p'; alter role traveller set timezone = 'Europe/Berlin'; \
+               alter role traveller set work_mem = '9MB'";
+    server.sql("postgres", sql).expect("a role");
+    let port = server.port();
+    let url = format!("postgres://traveller:p@127.0.0.1:{port}/postgres");
+    let pool = db::Pool::new(Config::parse(&url).expect("valid"));
+    let warnings = pool.examine().await.expect("a report").warnings.join(" ");
+    assert!(warnings.contains("TimeZone=Europe/Berlin"), "{warnings}");
+    assert!(!warnings.contains("work_mem"), "{warnings}");
+}

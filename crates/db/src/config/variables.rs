@@ -42,3 +42,23 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("PGTZ", "TimeZone"),
     ("PGDATESTYLE", "DateStyle"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::VARIABLES;
+
+    #[test]
+    fn the_document_of_settings_names_each_variable() {
+        let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
+        // Absent where this folder was copied alone.
+        let Ok(text) = std::fs::read_to_string(document) else {
+            return;
+        };
+        for (name, _) in VARIABLES {
+            assert!(
+                text.contains(&format!("`{name}`")),
+                "docs/settings.md lacks {name}"
+            );
+        }
+    }
+}

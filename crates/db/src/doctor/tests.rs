@@ -22,6 +22,7 @@ fn healthy() -> Answers {
         idle_session_timeout: 0,
         pooled: false,
         rights: None,
+        overridden: None,
     }
 }
 
