@@ -29,6 +29,10 @@ impl ConnectError {
         let (address, user, database) = (config.address(), config.username(), config.database());
         let (code, text) = (code(&source), said(&source));
         let message = match (&source, code.as_ref()) {
+            (_, "28P01") if !config.has_password() => format!(
+                "Authentication failed at `{address}`: no password is given for `{user}`, or the one in ~/.pgpass is not valid; \
+                 write it into DATABASE_URL: postgres://{user}:password@…"
+            ),
             (_, "28P01") => format!(
                 "Authentication failed at `{address}`: the password for `{user}` is not valid"
             ),

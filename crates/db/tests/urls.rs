@@ -196,6 +196,22 @@ async fn every_password_that_libpq_can_send_gets_in() {
     }
 }
 
+#[tokio::test]
+async fn a_password_that_is_missing_is_not_called_wrong() {
+    let port = local_postgres::shared().port();
+    let said = async |url: String| {
+        let pool = db::Pool::new(Config::parse(&url).expect("valid"));
+        pool.acquire().await.expect_err(&url).to_string()
+    };
+    let missing = said(format!("postgres://postgres@127.0.0.1:{port}/postgres")).await;
+    assert!(
+        missing.contains("no password is given for `postgres`"),
+        "{missing}"
+    );
+    let wrong = said(format!("postgres://postgres:x@127.0.0.1:{port}/postgres")).await;
+    assert!(wrong.contains("is not valid"), "{wrong}");
+}
+
 /// What stands in a parameter's value is meant as it is.
 #[tokio::test]
 async fn a_plus_in_a_value_is_a_plus_and_options_are_postgresqls() {

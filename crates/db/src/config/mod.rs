@@ -94,6 +94,8 @@ pub struct Config {
     pub(crate) session: Vec<(String, String)>,
     /// The parameters that the URL and the environment have, without secrets.
     given: Vec<Given>,
+    /// Whether the URL or the environment has one.
+    password: bool,
     from_env: bool,
     direct: Option<Box<Self>>,
     pub(crate) hooks: Hooks,
@@ -180,6 +182,7 @@ impl Config {
             tls: Tls::default(),
             session: Vec::new(),
             given: Vec::new(),
+            password: false,
             from_env: false,
             direct: None,
             hooks: Hooks::default(),
@@ -195,6 +198,11 @@ impl Config {
     pub(crate) fn options_now(&self, pooler: bool) -> Option<PgConnectOptions> {
         let url = self.from_env.then(url_from_env)?.ok()?;
         Some(self.options_at(Self::parse(&url).ok()?.endpoint, pooler))
+    }
+
+    /// Whether there is a password to send, as far as is known before a provider is asked.
+    pub(crate) fn has_password(&self) -> bool {
+        self.password || self.hooks.credentials.is_some()
     }
 
     /// What `DIRECT_URL` says: the server itself, for migrations, where `DATABASE_URL` is that of a pooler.

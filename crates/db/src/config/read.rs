@@ -47,7 +47,9 @@ fn config(
 ) -> Result<Config, ConfigError> {
     let by_address = given.has("hostaddr") && (given.has("host") || !named.is_empty());
     let hosts = hosts::read(named, &mut given)?;
+    let password = given.has("password");
     let mut config = Config::new(server(&mut given, &hosts[0]));
+    config.password = password;
     config.hosts = hosts;
     config.given = shown;
     given.boolean("pgbouncer", &mut config.pgbouncer)?;
