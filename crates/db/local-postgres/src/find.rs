@@ -57,10 +57,8 @@ fn choose(account: &Account, existing: Existing<'_>, choice: &Choice) -> Result<
         _ => brought(account, major, choice),
     };
     brought.map_err(|reason| match existing {
-        Some((major, data)) if major != bring::MAJOR || choice.folder.is_some() => {
-            other_version(major, data, &unfit)
-        }
-        _ => missing(&unfit, &reason),
+        Some((major, data)) => other_version(major, data, &unfit, &reason),
+        None => missing(&unfit, &reason),
     })
 }
 
@@ -70,11 +68,15 @@ fn brought(account: &Account, major: Option<u32>, choice: &Choice) -> Result<Pro
     if let Some(programs) = cache.look(major) {
         return Ok(programs);
     }
+    if major.is_some_and(|major| major != bring::MAJOR) {
+        let only = match choice.source {
+            Source::Bundled => "RESERVOIR_PG=bundled takes only what is brought, ",
+            _ => "what is brought is ",
+        };
+        return Err(Error::new(format!("{only}PostgreSQL {}", bring::MAJOR)));
+    }
     if choice.is_offline() {
         return Err(Error::new("cargo is offline"));
-    }
-    if major.is_some_and(|major| major != bring::MAJOR) {
-        return Err(Error::new("none of this version is brought"));
     }
     cache.bring(major)
 }
@@ -106,9 +108,10 @@ fn found(unfit: &[Programs]) -> String {
     }
 }
 
-fn other_version(major: u32, data: &Path, found: &str) -> Error {
+fn other_version(major: u32, data: &Path, found: &str, reason: &Error) -> Error {
     Error::new(format!(
-        "PostgreSQL {major}, which made the data in {data}, is not here{found}. The data is as it was.\n\
+        "PostgreSQL {major}, which made the data in {data}, is not here{found}, and none was brought: {reason}. \
+         The data is as it was.\n\
          One of these helps:\n  \
            install PostgreSQL {major}, or name its folder by PG_BIN, to go on with the data; its pg_dump takes it to another version\n  \
            cargo dev --fresh, to remove the data of `cargo dev` and begin anew",

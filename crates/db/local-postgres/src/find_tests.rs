@@ -84,6 +84,7 @@ fn data_of_15_met_by_18_says_what_to_do() {
     let error = error(Some((15, Path::new("/data"))), &choice);
     for part in [
         "PostgreSQL 15, which made the data in /data, is not here (found: 18 in ",
+        "none was brought: PG_BIN is set",
         "The data is as it was.",
         "install PostgreSQL 15",
         "PG_BIN",
@@ -91,6 +92,30 @@ fn data_of_15_met_by_18_says_what_to_do() {
         "cargo dev --fresh",
     ] {
         assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn data_of_15_is_never_a_reason_to_bring_18() {
+    for (source, reason) in [
+        (Source::System, "RESERVOIR_PG=system forbids it"),
+        (
+            Source::Bundled,
+            "RESERVOIR_PG=bundled takes only what is brought, PostgreSQL 18",
+        ),
+    ] {
+        let choice = Choice {
+            source,
+            network: Network::Allowed,
+            folder: None,
+        };
+        // A version that is nowhere installed.
+        let error = error(Some((9, Path::new("/data"))), &choice);
+        assert!(
+            error.starts_with("PostgreSQL 9, which made the data in /data"),
+            "{error}"
+        );
+        assert!(error.contains(reason), "{error}");
     }
 }
 
