@@ -87,7 +87,7 @@ fn each_fault_has_its_warning_and_the_defaults_have_none() {
             .contains("statement_timeout (none) should be shorter than socket_timeout")
     );
     assert!(warnings("", |answers| answers.tls = false).contains("not encrypted"));
-    let blind = "sslmode=require&sslrootcert=/ca.pem";
+    let blind = "sslmode=prefer&sslrootcert=/ca.pem";
     assert!(warnings(blind, |_| {}).contains("is not checked"));
     for checked in ["sslaccept=strict", "sslmode=verify-ca"] {
         let parameters = format!("{checked}&sslrootcert=/ca.pem");
