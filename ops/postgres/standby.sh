@@ -4,10 +4,10 @@
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   until pg_basebackup --dbname="host=$SERVERS target_session_attrs=read-write" --pgdata="$PGDATA" --checkpoint=fast --write-recovery-conf; do
-    echo "waiting for a primary among $SERVERS that lets standbys follow (a database made before this file existed does not)"
+    echo "waiting for a primary among $SERVERS that lets standbys follow"
     rm -rf "${PGDATA:?}"/*
     sleep 2
   done
   chmod 0700 "$PGDATA"
 fi
-exec postgres -c listen_addresses='*' -c wal_retrieve_retry_interval=500ms
+exec postgres -c listen_addresses='*' -c hba_file=/pg_hba.conf -c wal_retrieve_retry_interval=500ms
