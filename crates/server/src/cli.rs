@@ -131,12 +131,12 @@ impl Given {
         install_metrics();
         db::pool().cloned().map_err(|error| {
             let text = chain(&error);
-            let places = OF_THE_DATABASE.iter().filter_map(|name| {
+            let mut places = OF_THE_DATABASE.iter().filter_map(|name| {
                 let place = self.file.as_ref()?.place(name)?;
                 text.contains(name)
                     .then(|| format!("; {name} is set in {place}"))
             });
-            let place = places.last().unwrap_or_default();
+            let place = places.next_back().unwrap_or_default();
             Failure(CONFIGURATION, text + &place)
         })
     }

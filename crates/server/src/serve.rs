@@ -66,10 +66,7 @@ pub async fn serve(
     background.spawn(startup::run(
         name,
         pool.clone(),
-        settings.migrate.then_some(startup::Migrations {
-            migrator: service.migrator,
-            any: settings.migrate_any,
-        }),
+        startup::Migrations::of(settings, service.migrator),
         readiness.clone(),
     ));
     greet(name, &listener, settings, &pool);

@@ -7,6 +7,7 @@ use sqlx::migrate::Migrator;
 
 use crate::health::Readiness;
 use crate::health::report::Report;
+use crate::settings::Settings;
 
 /// The first pause between two attempts; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -23,6 +24,14 @@ pub(crate) struct Migrations {
     pub(crate) migrator: &'static Migrator,
     /// Also in a database called `postgres` or `template1`.
     pub(crate) any: bool,
+}
+
+impl Migrations {
+    /// None with `MIGRATE=false`.
+    pub(crate) fn of(settings: &Settings, migrator: &'static Migrator) -> Option<Self> {
+        let any = settings.migrate_any;
+        settings.migrate.then_some(Self { migrator, any })
+    }
 }
 
 /// Makes the service of this name ready, and does so again whenever its database has lost the migrations.
