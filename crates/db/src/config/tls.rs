@@ -166,3 +166,78 @@ fn pem(certificate: &[u8]) -> String {
 fn with_store(options: PgConnectOptions, _tls: &mut Tls) -> PgConnectOptions {
     options
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::postgres::PgSslMode;
+
+    use crate::config::Config;
+
+    /// What these parameters mean, or what is said of them.
+    fn mode(parameters: &str) -> Result<String, String> {
+        let config = Config::parse(&format!("postgres://u@h/d?{parameters}"));
+        let config = config.map_err(|error| error.to_string())?;
+        Ok(format!("{:?}", config.options(false).get_ssl_mode()))
+    }
+
+    #[test]
+    fn sslmode_and_the_authority_mean_together_what_they_mean_to_libpq() {
+        use PgSslMode::{Disable, Prefer, Require, VerifyCa, VerifyFull};
+        for (parameters, meant) in [
+            ("", Prefer),
+            ("sslmode=disable", Disable),
+            ("sslmode=disable&sslrootcert=f", Disable),
+            ("sslmode=allow&sslrootcert=f", Prefer),
+            ("sslmode=prefer&sslrootcert=f", Prefer),
+            ("sslrootcert=f", Prefer),
+            ("sslmode=require", Require),
+            ("sslmode=require&sslrootcert=f", VerifyCa),
+            ("sslmode=require&sslcert=f", VerifyCa),
+            ("sslmode=require&sslcert=f&sslkey=k", Require),
+            (
+                "sslmode=require&sslrootcert=f&sslaccept=accept_invalid_certs",
+                Require,
+            ),
+            ("sslmode=verify-ca&sslrootcert=f", VerifyCa),
+            ("sslmode=verify-full", VerifyFull),
+            ("sslaccept=strict", VerifyFull),
+            ("sslmode=require&sslaccept=strict&sslrootcert=f", VerifyFull),
+            ("sslrootcert=system", VerifyFull),
+            ("sslmode=verify-full&sslrootcert=system", VerifyFull),
+            (
+                "sslmode=require&sslaccept=strict&sslrootcert=system",
+                VerifyFull,
+            ),
+            ("channel_binding=prefer", Prefer),
+            ("channel_binding=disable&sslmode=require", Require),
+        ] {
+            assert_eq!(mode(parameters), Ok(format!("{meant:?}")), "{parameters}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_weaker_than_it_sounds_is_refused_with_what_to_write() {
+        for (parameters, says) in [
+            ("sslrootcert=system&sslmode=disable", "sslmode"),
+            ("sslrootcert=system&sslmode=allow", "verify-full"),
+            ("sslrootcert=system&sslmode=prefer", "verify-full"),
+            ("sslrootcert=system&sslmode=require", "verify-full"),
+            ("sslrootcert=system&sslmode=verify-ca", "verify-full"),
+            (
+                "sslrootcert=system&sslaccept=accept_invalid_certs",
+                "verify-full",
+            ),
+            ("sslaccept=strict&sslmode=disable", "absent"),
+            ("channel_binding=require", "sslmode=verify-full"),
+            (
+                "channel_binding=require&sslmode=require",
+                "sslmode=verify-full",
+            ),
+            ("sslrootcert=f&sslcert=c", "sslkey"),
+            ("sslkey=k", "sslcert"),
+        ] {
+            let error = mode(parameters).expect_err(parameters);
+            assert!(error.contains(says), "{parameters}: {error}");
+        }
+    }
+}

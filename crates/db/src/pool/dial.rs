@@ -3,6 +3,7 @@
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgConnection};
 
+use crate::certificate;
 use crate::config::tls::Tls;
 use crate::error::code_of;
 use crate::pool::addresses;
@@ -29,39 +30,56 @@ pub(crate) async fn dial(
         return with_raw_password(tls, options).await.unwrap_or(Err(error));
     }
     let failed = is_of_tls(&error);
-    if failed && (prefers || matches!(mode, PgSslMode::Require)) {
-        if let Some(opened) = unread(tls, options, LogIn::BySqlx).await {
-            servers.say_once(|| {
-                tracing::warn!(
-                    "TLS without a look at the server's certificate, which cannot be read and which this sslmode does not check: {}",
-                    said(&error)
-                );
-            });
-            return opened;
-        }
+    if failed
+        && (prefers || matches!(mode, PgSslMode::Require))
+        && let Some(opened) = unread(tls, options, LogIn::BySqlx).await
+    {
+        servers.say_once(|| {
+            tracing::warn!(
+                "TLS without a look at the certificate of {}, which this sslmode does not check: {}",
+                options.get_host(),
+                why(&error, options)
+            );
+        });
+        return opened;
     }
-    if !prefers || !(failed || is_turned_away(&error)) {
+    match prefers && (failed || is_turned_away(&error)) {
+        true => without_tls(servers, options, error).await,
+        false => Err(error),
+    }
+}
+
+/// A connection without TLS, if that is possible, because it fails so with it.
+async fn without_tls(
+    servers: &Servers,
+    options: &PgConnectOptions,
+    error: sqlx::Error,
+) -> Result<PgConnection, sqlx::Error> {
+    let plain = options.clone().ssl_mode(PgSslMode::Disable);
+    // What went wrong first is what is to be mended.
+    let Ok(connection) = plain.connect().await else {
         return Err(error);
-    }
-    match options.clone().ssl_mode(PgSslMode::Disable).connect().await {
-        Ok(connection) => {
-            servers.say_once(|| {
-                tracing::warn!(
-                    "the connections to {} are not encrypted, which sslmode=prefer allows, because with TLS it fails: {}",
-                    options.get_host(),
-                    said(&error)
-                );
-            });
-            Ok(connection)
-        }
-        // What went wrong first is what is to be mended.
-        Err(_) => Err(error),
+    };
+    servers.say_once(|| {
+        tracing::warn!(
+            "the connections to {} are not encrypted, which sslmode=prefer allows, because with TLS it fails: {}",
+            options.get_host(),
+            why(&error, options)
+        );
+    });
+    Ok(connection)
+}
+
+fn why(error: &sqlx::Error, options: &PgConnectOptions) -> String {
+    match certificate::fault(error, options.get_host()) {
+        Some(fault) => format!("the server's certificate {fault}"),
+        None => said(error),
     }
 }
 
 #[cfg(feature = "tls")]
 fn is_of_tls(error: &sqlx::Error) -> bool {
-    crate::certificate::of_rustls(error).is_some()
+    certificate::of_rustls(error).is_some()
 }
 
 #[cfg(not(feature = "tls"))]
