@@ -43,6 +43,7 @@ mod migrate;
 mod only_reads;
 mod pool;
 mod queue_error;
+mod rights;
 mod said;
 mod seen;
 mod server_limits;

@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use db::{Check, Schema, Verdict};
 use env_file::EnvFile;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -181,9 +182,12 @@ async fn run_doctor(service: Service, given: Given, as_json: bool) -> Result<(),
     let pool = given.pool()?;
     let examined = pool.examine().await;
     let schema = pool.schema(service.migrator).await;
+    let migrated = matches!(schema, Ok(Schema::Current | Schema::Newer { .. }));
+    let rights = rights(&pool, given.settings.migrate && !migrated).await;
     pool.close(Duration::from_secs(1)).await;
     let mut report = examined.map_err(|error| Failure(OTHER, chain(&error)))?;
     report.checks.push(doctor::migrations(service.name, schema));
+    report.checks.push(rights);
     doctor::complete(service.name, &given.settings, pool.config(), &mut report);
     match as_json {
         true => print!("{}", doctor::as_json(service.name, &report)),
@@ -192,6 +196,14 @@ async fn run_doctor(service: Service, given: Given, as_json: bool) -> Result<(),
     match report.is_ok() {
         true => Ok(()),
         false => Err(Failure(OTHER, "something has to be changed".to_owned())),
+    }
+}
+
+/// Whether the role may do what this service does with its schema.
+async fn rights(pool: &db::Pool, to_migrate: bool) -> Check {
+    match pool.lacking_rights(to_migrate).await {
+        Ok(lacking) => Check::unless("rights", lacking, "the role may use its schema"),
+        Err(error) => Check::new("rights", Verdict::NotChecked, chain(&error)),
     }
 }
 

@@ -81,20 +81,38 @@ async fn attempt(
             true => pool.migrate_any(migrator).await,
             false => pool.migrate(migrator).await,
         };
-        return migrated.map_err(|error| Report::of(&error));
+        let Err(error) = migrated else {
+            return Ok(());
+        };
+        let advice = match error.is_of_rights() {
+            true => rights(pool, true).await,
+            false => None,
+        };
+        return Err(Report::of(&error).with(advice));
     }
     pool.check().await.map_err(|error| Report::of(&error))?;
     match readiness.schema().await {
         Some(Ok(Schema::Older { missing })) => {
             let Report { state, detail } = Report::older(&missing);
             let advice = format!("{detail}, and MIGRATE=false: run `{name} migrate`");
-            Err(Report::new(state, advice))
+            // What the role may not see is not there for it.
+            let unseen = rights(pool, false).await;
+            Err(Report::new(state, unseen.unwrap_or(advice)))
         }
         Some(Err(error @ db::Error::Migrate(_))) => Err(Report::of(&error)),
+        Some(Err(error)) if error.is_of_rights() => match rights(pool, false).await {
+            None => Ok(()),
+            advice => Err(Report::of(&error).with(advice)),
+        },
         // Also a database that cannot be asked now, or does not let the service read which migrations it has: its other
         // errors say what is wrong.
         _ => Ok(()),
     }
+}
+
+/// What the role lacks and how it is granted, if that can be asked.
+async fn rights(pool: &db::Pool, to_migrate: bool) -> Option<String> {
+    pool.lacking_rights(to_migrate).await.ok().flatten()
 }
 
 /// Says in one line what the pool may take of the server and what it takes, and warns of what is wrong. Then it looks

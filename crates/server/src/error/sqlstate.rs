@@ -7,7 +7,7 @@ const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
 /// A code or the class it begins with, the status, and what is said of a 409 and of a field; `{rule}` is the constraint.
-const MEANINGS: [(&str, StatusCode, &str); 19] = [
+const MEANINGS: [(&str, StatusCode, &str); 22] = [
     // unique_violation, exclusion_violation, foreign_key_violation
     (
         "23505",
@@ -45,6 +45,11 @@ const MEANINGS: [(&str, StatusCode, &str); 19] = [
     // read_only_sql_transaction (a standby, in a failover), insufficient_resources
     ("25006", UNAVAILABLE, ""),
     ("53", UNAVAILABLE, ""),
+    // insufficient_privilege, invalid_schema_name, undefined_table: the database is not yet what the service needs, of which
+    // /readyz says more
+    ("42501", UNAVAILABLE, ""),
+    ("3F000", UNAVAILABLE, ""),
+    ("42P01", UNAVAILABLE, ""),
     // everything else is a fault of the service
     ("", StatusCode::INTERNAL_SERVER_ERROR, ""),
 ];
@@ -68,8 +73,8 @@ mod tests {
         for (status, codes) in [
             (409, "23505 23P01 23503"),
             (422, "23514 23502 22021 22P05 22001 22003 22007 22008 22P02"),
-            (503, "40001 40P01 57014 55P03 25006 53200"),
-            (500, "22012 42P01"),
+            (503, "40001 40P01 57014 55P03 25006 53200 42501 3F000 42P01"),
+            (500, "22012 42703"),
         ] {
             for code in codes.split(' ') {
                 assert_eq!(meaning(code, Some("c")).0.as_u16(), status, "{code}");

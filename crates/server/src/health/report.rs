@@ -59,6 +59,14 @@ impl Report {
         Self::new(state, chain(error))
     }
 
+    /// The same with what is to be done about it, if that is known.
+    pub(crate) fn with(mut self, advice: Option<String>) -> Self {
+        if let Some(advice) = advice {
+            self.detail = format!("{}; {advice}", self.detail);
+        }
+        self
+    }
+
     /// What one does who is not to migrate, or before it does.
     pub(crate) fn older(missing: &str) -> Self {
         let detail =
