@@ -89,7 +89,7 @@ fn each_fault_has_its_warning_and_the_defaults_have_none() {
     assert!(warnings("", |answers| answers.tls = false).contains("not encrypted"));
     let blind = "sslmode=prefer&sslrootcert=/ca.pem";
     assert!(warnings(blind, |_| {}).contains("is not checked"));
-    for checked in ["sslaccept=strict", "sslmode=verify-ca"] {
+    for checked in ["sslaccept=strict", "sslmode=require", "sslmode=verify-ca"] {
         let parameters = format!("{checked}&sslrootcert=/ca.pem");
         assert_eq!(warnings(&parameters, |_| {}), "");
     }
