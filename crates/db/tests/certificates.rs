@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::io;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use db::Pool;
 use local_postgres::{Cluster, Stop};
@@ -148,6 +150,69 @@ async fn the_command_of_the_error_makes_a_certificate_that_every_mode_takes() {
         let pool = pool_at(&server.url("postgres"), mode);
         assert!(is_encrypted(&pool).await, "{mode}");
     }
+}
+
+/// Keeps the log of a test.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// What this thread logs from now on.
+    fn of_this_thread() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The lines that warn and have this in them.
+    fn warnings(&self, part: &str) -> Vec<String> {
+        let bytes = self.0.lock().expect("a log").clone();
+        let text = String::from_utf8(bytes).expect("text");
+        let warns = |line: &&str| line.contains("WARN") && line.contains(part);
+        text.lines().filter(warns).map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("a log").extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_is_less_than_it_sounds_is_said_once() {
+    let version_1 = server(VERSION_1, KEY_OF_VERSION_1);
+    let (log, _guard) = Log::of_this_thread();
+    let pool = pool_at(&version_1.url("postgres"), "sslmode=require");
+    let all = [pool.acquire().await, pool.acquire().await];
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    let at_start = log.warnings("checks neither the server's certificate nor its name");
+    assert_eq!(at_start.len(), 1, "{at_start:?}");
+    assert!(
+        at_start[0].contains("write sslmode=verify-full"),
+        "{at_start:?}"
+    );
+    let unread = log.warnings("X.509 version 1");
+    assert_eq!(unread.len(), 1, "{unread:?}");
+
+    let (certificate, key) = self_signed(|wanted| wanted.is_ca = IsCa::ExplicitNoCa);
+    let server = server(&certificate, &key);
+    set(&server, "ssl_max_protocol_version = 'TLSv1.2'");
+    set(&server, "ssl_ciphers = 'ECDHE-ECDSA-AES128-SHA'");
+    let pool = pool_at(&server.url("postgres"), "");
+    let all = [pool.acquire().await, pool.acquire().await];
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    let plain = log.warnings("are not encrypted, which sslmode=prefer allows");
+    assert_eq!(plain.len(), 1, "{plain:?}");
 }
 
 #[tokio::test]
