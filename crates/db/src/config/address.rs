@@ -56,6 +56,9 @@ mod tests {
         ] {
             assert_eq!(config(url).as_deref(), Ok(address), "{url}");
         }
+        let mixed = Config::parse("postgres://u@%2Frun%2Fone,b:2/shop").expect("valid");
+        let second = mixed.hosts()[1].apply(mixed.options(false));
+        assert_eq!((second.get_socket(), second.get_host()), (None, "b"));
         for url in [
             "postgres://a,/shop",
             "postgres://u@,b/shop",

@@ -34,13 +34,10 @@ fn with_password_file(
     host: &Host,
 ) -> PgConnectOptions {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    let url = format!(
-        "postgres://{}@{}:{}/{}",
-        encoded(user),
-        encoded(host.name()),
-        host.number(),
-        encoded(database)
-    );
+    let (user, database, port) = (encoded(user), encoded(database), host.number());
+    // That is how the file calls a server that is reached by a socket.
+    let name = encoded(host.port().map_or("localhost", |_| host.name()));
+    let url = format!("postgres://{user}@{name}:{port}/{database}");
     url.parse().unwrap_or(options)
 }
 

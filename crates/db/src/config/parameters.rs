@@ -30,8 +30,8 @@ table! {
     "application_name", "the program's name", "name shown in pg_stat_activity, with the instance and its limit: `shop #4f2a9c1b 10`";
     "sslmode", "prefer", "disable, allow, prefer, require, verify-ca or verify-full";
     "sslaccept", "accept_invalid_certs", "`strict` checks the server's certificate and name";
-    "sslrootcert", "none", "file of the authority that signed the server's certificate";
-    "sslcert", "none", "the same, as Prisma names it; with sslkey: the client's certificate";
+    "sslrootcert", "none", "file of the authority that signed the server's certificate, or `system`";
+    "sslcert", "none", "alone the same, as Prisma names it; with sslkey the client's certificate";
     "sslkey", "none", "file of the client certificate's key";
     "host", "the URL's host", "overrides it; a folder for a unix socket";
     "target_session_attrs", "any", "which of several hosts fits: any, read-write, read-only, primary, standby or prefer-standby";

@@ -125,7 +125,10 @@ impl Config {
 
     fn read_connection(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
         let mut options = self.endpoint.clone().disable_statement_logging();
-        options = self.hosts[0].apply(options);
+        // Of several one is chosen for each attempt; sqlx would keep the socket of a first one that has one.
+        if let [host] = &self.hosts[..] {
+            options = host.apply(options);
+        }
         let known = TargetSessionAttrs::ALL;
         if let Some(index) = given.choice("target_session_attrs", &known.map(|(name, _)| name))? {
             self.target_session_attrs = known[index].1;

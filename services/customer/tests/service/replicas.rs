@@ -37,7 +37,7 @@ async fn who_wrote_reads_it_by_the_cookie_and_others_a_moment_later() {
     let replica = format!("{}?replica_max_lag=300", standby.url("postgres"));
     let mut service = Process::start(
         &primary.url("postgres"),
-        &[("DATABASE_REPLICA_URLS", &replica)],
+        &[("DATABASE_REPLICA_URLS", &replica), ("MIGRATE", "any")],
     );
     service.until("/readyz", 200).await;
     let address = service.address;
