@@ -132,28 +132,6 @@ impl Config {
         })
     }
 
-    /// Reads `postgres://user:password@host:port/database?parameter=value&…`.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # fn main() -> Result<(), db::ConfigError> {
-    /// let config = db::Config::parse("postgres://app@db.example/shop?connection_limit=5&pool_timeout=500ms")?;
-    /// assert_eq!(config.connection_limit, 5);
-    /// assert_eq!(config.pool_timeout, Some(Duration::from_millis(500)));
-    /// assert_eq!(config.connect_timeout, Some(Duration::from_secs(5)), "the default");
-    ///
-    /// let error = db::Config::parse("postgres://app@db.example/shop?conection_limit=5").expect_err("a typo");
-    /// assert!(error.to_string().contains("did you mean `connection_limit`?"));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// An unknown parameter or a bad value: the error names the key, what it takes and, for an unknown one, the
-    /// nearest known key. It never contains a value.
-    pub fn parse(url: &str) -> Result<Self, ConfigError> {
-        read::parse(url, |name| std::env::var(name).ok())
-    }
-
     fn new(endpoint: PgConnectOptions) -> Self {
         let seconds = |n| Some(Duration::from_secs(n));
         Self {

@@ -14,10 +14,7 @@ use crate::config::tls::tls;
 use crate::config::{Config, TargetSessionAttrs, hosts};
 
 /// Reads a URL, and from `variable` what it leaves out.
-pub(crate) fn parse(
-    url: &str,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<Config, ConfigError> {
+fn parse(url: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
     let text = Text::read(url)?;
     let mut given = Parameters::of(text.query)?;
     given.piece("user", text.user);
@@ -70,6 +67,29 @@ fn config(
 }
 
 impl Config {
+    /// Reads `postgres://user:password@host:port/database?parameter=value&…` as libpq does, and libpq's variables of the
+    /// environment (`PGUSER`, `PGSSLMODE`, …) where it says nothing. Prisma's parameters are those of the pool.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), db::ConfigError> {
+    /// let config = db::Config::parse("postgres://app@db.example/shop?connection_limit=5&pool_timeout=500ms")?;
+    /// assert_eq!(config.connection_limit, 5);
+    /// assert_eq!(config.pool_timeout, Some(Duration::from_millis(500)));
+    /// assert_eq!(config.connect_timeout, Some(Duration::from_secs(5)), "the default");
+    ///
+    /// let error = db::Config::parse("postgres://app@db.example/shop?conection_limit=5").expect_err("a typo");
+    /// assert!(error.to_string().contains("did you mean `connection_limit`?"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// An unknown parameter or a bad value: the error names the key, what it takes and, for an unknown one, the
+    /// nearest known key. For a parameter of another pool or driver it says what to write instead. It never contains a value.
+    pub fn parse(url: &str) -> Result<Self, ConfigError> {
+        parse(url, |name| std::env::var(name).ok())
+    }
+
     fn read_limits(&mut self, given: &mut Parameters) -> Result<(), ConfigError> {
         const LIMIT: RangeInclusive<u32> = 1..=10_000;
         self.connection_limit_auto =
