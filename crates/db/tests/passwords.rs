@@ -5,7 +5,7 @@ mod support;
 use std::fmt::Write;
 
 use db::{Config, Error, Pool};
-use local_postgres::Cluster;
+use local_postgres::{Cluster, Stop};
 
 /// With what SASLprep does not allow: control characters, a private one, and writing in two directions.
 const PASSWORDS: [&str; 5] = [
@@ -35,6 +35,13 @@ async fn a_password_is_sent_as_it_is_where_saslprep_does_not_allow_it() {
     server
         .sql("postgres", "create role odd login")
         .expect("a role");
+    let hba = server.data_folder().join("pg_hba.conf");
+    let rules = std::fs::read_to_string(&hba).expect("its rules");
+    // In front: the first rule that fits decides.
+    std::fs::write(&hba, format!("local all odd scram-sha-256\n{rules}")).expect("written");
+    server
+        .sql("postgres", "select pg_reload_conf()")
+        .expect("a reload");
     for password in PASSWORDS {
         let sql = format!("alter role odd password '{password}'");
         server.sql("postgres", &sql).expect("set");
@@ -47,6 +54,16 @@ async fn a_password_is_sent_as_it_is_where_saslprep_does_not_allow_it() {
                 .unwrap_or_else(|error| panic!("{password:?}: {error}"));
             assert_eq!(sum, 2);
         }
+        // The same by the socket, for whom the server asks for it there too.
+        let (folder, port) = (server.socket_folder().display(), server.port());
+        let password_ = encoded(password);
+        let by_socket = format!("postgres://odd:{password_}@:{port}/postgres?host={folder}");
+        let pool = Pool::new(Config::parse(&by_socket).expect("a URL"));
+        let local: bool = sqlx::query_scalar("select inet_server_port() is null")
+            .fetch_one(&pool)
+            .await
+            .unwrap_or_else(|error| panic!("{password:?}: {error}"));
+        assert!(local, "by the socket, not by TCP");
         // Another one is wrong all the same, and is not printed.
         let wrong = format!("{password}\u{1}Zq");
         let text = refusal(&url(&server, &wrong, "")).await;

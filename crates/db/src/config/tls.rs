@@ -12,6 +12,10 @@ pub(crate) struct Tls {
     pub(crate) files: Vec<(&'static str, String)>,
     /// An authority is named, but the mode checks nothing against it.
     pub(crate) unchecked: bool,
+    /// The file whose authorities alone count, if there is one.
+    pub(crate) authority: Option<String>,
+    /// The certificate may be for whatever name and of any authority that is trusted: to be said at the start.
+    pub(crate) any_name: bool,
     /// Encryption was asked for and no check: to be said at the start, because Prisma 7 means a check by the same word.
     pub(crate) only_encrypted: bool,
     /// What could not be read of the system's store.
@@ -28,6 +32,12 @@ impl Tls {
 
     /// Says at the start what is not checked, though the words sound like it.
     pub(crate) fn say(&self, address: &str) {
+        if self.any_name {
+            tracing::warn!(
+                "sslmode=verify-ca without sslrootcert takes from {address} any certificate that an authority of this machine or of \
+                 the browsers has signed, for whatever name: write sslmode=verify-full, or name the authority's file"
+            );
+        }
         if self.only_encrypted {
             tracing::warn!(
                 "sslmode=require encrypts the connections to {address} and checks neither the server's certificate nor its \
@@ -74,10 +84,12 @@ pub(crate) fn tls(
     let checks = matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
     tls.files.retain(|(_, path)| path != SYSTEM);
     tls.only_encrypted = matches!(mode, PgSslMode::Require);
+    tls.any_name = matches!(mode, PgSslMode::VerifyCa) && asked.authority.is_none();
     match asked.authority.as_deref() {
         Some(path) if path != SYSTEM => {
             options = options.ssl_root_cert(path);
             tls.unchecked = !checks;
+            tls.authority = Some(path.to_owned());
         }
         _ if checks => options = with_store(options, &mut tls),
         _ => {}
@@ -149,10 +161,8 @@ fn with_store(options: PgConnectOptions, tls: &mut Tls) -> PgConnectOptions {
         .filter(|one| taken(one))
         .map(|one| pem(one))
         .collect();
-    match pem.is_empty() {
-        true => options,
-        false => options.ssl_root_cert_from_pem(pem.into_bytes()),
-    }
+    // Also an empty one: sqlx would take the file of PGSSLROOTCERT.
+    options.ssl_root_cert_from_pem(pem.into_bytes())
 }
 
 #[cfg(feature = "tls")]

@@ -28,6 +28,8 @@ pub(crate) async fn connect(
     if !is_name(options) {
         return options.connect().await;
     }
+    // What was said at another host, or before, is no reason of this attempt.
+    servers.tell(String::new());
     let mut named = pin!(options.connect());
     if let Ok(ended) = timeout(HEAD_START, &mut named).await {
         return match ended {
@@ -36,14 +38,20 @@ pub(crate) async fn connect(
         };
     }
     let other = pin!(other(servers, options));
-    let stream = match select(named, other).await {
+    let (place, stream) = match select(named, other).await {
         Either::Left((ended, _)) => return ended,
         Either::Right((None, named)) => return named.await,
-        Either::Right((Some(stream), still)) => {
+        Either::Right((Some(reached), still)) => {
             named = still;
-            stream
+            reached
         }
     };
+    // Most likely it is the one that sqlx is at; a name server may have given it the addresses in another order, though.
+    if place == 0
+        && let Ok(ended) = timeout(HEAD_START, &mut named).await
+    {
+        return ended;
+    }
     // The host's name is still the one that TLS asks for.
     let other = pin!(connect_over(stream, options.clone(), LogIn::BySqlx));
     match select(named, other).await {
@@ -77,9 +85,8 @@ async fn addresses(options: &PgConnectOptions) -> io::Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-/// Another address than the first, if that one does not answer and another one does. Where it does, the server is slow and not
-/// the way to it.
-async fn other(servers: &Servers, options: &PgConnectOptions) -> Option<TcpStream> {
+/// The address that answers, and its place among those of the name.
+async fn other(servers: &Servers, options: &PgConnectOptions) -> Option<(usize, TcpStream)> {
     let addresses = addresses(options).await.ok()?;
     if addresses.len() < 2 {
         return None;
@@ -90,9 +97,9 @@ async fn other(servers: &Servers, options: &PgConnectOptions) -> Option<TcpStrea
         reasons[place] = error.to_string();
         servers.tell(list(&addresses, &reasons));
     });
-    let (place, stream) = first.await.ok()?;
+    let reached = first.await.ok()?;
     servers.tell(String::new());
-    (place > 0).then_some(stream)
+    Some(reached)
 }
 
 /// The first address that answers, each with a head start before the next one.

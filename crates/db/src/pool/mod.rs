@@ -27,6 +27,8 @@ mod in_transaction;
 mod janitor;
 mod lease;
 mod opened;
+#[cfg(feature = "tls")]
+mod own_tls;
 pub(crate) mod part;
 mod permits;
 mod pooler;
@@ -38,8 +40,6 @@ mod replicas;
 mod report;
 mod servers;
 mod state;
-#[cfg(feature = "tls")]
-mod unread_tls;
 mod watch;
 
 use std::fmt;

@@ -13,8 +13,8 @@ pub(crate) struct Servers {
     timeline: AtomicU32,
     /// What the addresses of a name have said, while none has answered.
     addresses: Mutex<String>,
-    /// Done once the log has said how connections differ from what was asked for.
-    said: Once,
+    /// Done once the log has said that the certificate is not read, and that connections are not encrypted.
+    said: [Once; 2],
 }
 
 impl Default for Servers {
@@ -23,7 +23,7 @@ impl Default for Servers {
             last: AtomicU32::default(),
             timeline: AtomicU32::default(),
             addresses: Mutex::default(),
-            said: Once::new(),
+            said: [Once::new(), Once::new()],
         }
     }
 }
@@ -46,9 +46,14 @@ impl Servers {
         Some(addresses.clone()).filter(|text| !text.is_empty())
     }
 
-    /// Runs `say`, but only the first time.
-    pub(crate) fn say_once(&self, say: impl FnOnce()) {
-        self.said.call_once(say);
+    /// Says that the certificate is not read, but only the first time.
+    pub(crate) fn say_unread(&self, say: impl FnOnce()) {
+        self.said[0].call_once(say);
+    }
+
+    /// Says that connections are not encrypted, but only the first time.
+    pub(crate) fn say_plain(&self, say: impl FnOnce()) {
+        self.said[1].call_once(say);
     }
 
     /// The place of the host that was right last, or the first one.
