@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::database::{self, Database};
 use crate::dev;
 use crate::given::Sample;
+use crate::libpq;
 use crate::output::{Result, progress, say};
 use crate::rows::{Options, grouped};
 
@@ -62,6 +63,10 @@ fn run_program(programs: &Path, command: &[&str], url: &str) -> Result<()> {
         .env("RUST_LOG", "warn")
         // It says how far it is; what a command prints is its result.
         .stdout(io::stderr());
+    match database::given()? {
+        Some(given) if given.url() == url => drop(program.envs(libpq::variables())),
+        _ => libpq::keep_from(&mut program),
+    }
     match program.status()?.success() {
         true => Ok(()),
         false => Err(format!("`{}` failed: see above", command.join(" ")).into()),

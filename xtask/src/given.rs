@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::net::IpAddr;
 
+use crate::libpq;
 use crate::output::{Result, say};
 
 /// What the developer has said about sample data.
@@ -153,7 +154,13 @@ fn parameter(parameters: &str, key: &str) -> Option<String> {
 
 /// Where libpq's variables say that the server is, for a URL without a host.
 fn variable() -> Option<String> {
-    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let variables = libpq::variables();
+    let set = |name| {
+        let mut found = variables
+            .iter()
+            .filter(|(known, value)| known == name && !value.is_empty());
+        found.next().map(|(_, value)| value.clone())
+    };
     set("PGHOSTADDR").or_else(|| set("PGHOST"))
 }
 

@@ -9,6 +9,7 @@ mod fill;
 mod filters;
 mod given;
 mod http;
+mod libpq;
 mod load;
 mod number;
 mod output;

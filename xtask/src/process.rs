@@ -1,7 +1,6 @@
 //! The programs that a command runs, and everything that can happen while they do.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -16,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::output::{Result, say};
-use crate::workspace;
+use crate::{libpq, workspace};
 
 /// How long the services may take to stop; their own limit is shorter.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -40,14 +39,6 @@ pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// libpq's variables in our own environment.
-fn libpq() -> impl Iterator<Item = (OsString, OsString)> {
-    std::env::vars_os().filter(|(name, _)| {
-        let name = name.as_encoded_bytes();
-        name.starts_with(b"PG") && !name.starts_with(b"PG_")
-    })
-}
-
 /// A program that is to be started.
 pub(crate) struct Process {
     name: String,
@@ -62,9 +53,7 @@ impl Process {
             .arg(program)
             .args(arguments);
         // libpq's variables are for another server than the private one.
-        for (name, _) in libpq() {
-            command.env_remove(name);
-        }
+        libpq::keep_from(&mut command);
         command
             .env("DATABASE_URL", database_url)
             .env("HOST", "127.0.0.1")
@@ -88,7 +77,7 @@ impl Process {
 
     /// Passes libpq's variables on, for a database that is not our own.
     pub(crate) fn libpq(mut self) -> Self {
-        self.command.envs(libpq());
+        self.command.envs(libpq::variables());
         self
     }
 

@@ -68,6 +68,12 @@ impl EnvFile {
         self.variable(name).map(|variable| &*variable.value)
     }
 
+    /// All variables with their values, in the order of the lines; of two with one name the last counts.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let each = self.variables.iter();
+        each.map(|variable| (&*variable.name, &*variable.value))
+    }
+
     /// Sets what the environment does not have yet, and returns what it has set.
     ///
     /// # Errors
