@@ -238,7 +238,7 @@ fn without_effect(config: &Config, answers: &Answers) -> Option<String> {
     let (role, database) = (config.username(), config.database());
     Some(format!(
         "{settings} of the role {role} or the database {database} has no effect here: the driver sets UTC and ISO in each session; \
-         convert in SQL (`at time zone`, `to_char`), and reset it"
+         convert in SQL (`at time zone`, `to_char`), or set it in Config::after_connect"
     ))
 }
 

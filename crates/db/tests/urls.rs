@@ -54,6 +54,12 @@ fn a_url_means_what_libpq_means_by_it() {
         ("postgres://u@/d?host=a,b&port=1", "a:1,b:1", "u", "d"),
         ("postgres://u@a:1,b:2/d", "a:1,b:2", "u", "d"),
         (
+            "postgres://u@a,b/d?hostaddr=10.0.0.1,",
+            "10.0.0.1:5432,b:5432",
+            "u",
+            "d",
+        ),
+        (
             "postgres://u@a,b/d?hostaddr=10.0.0.1,10.0.0.2",
             "10.0.0.1:5432,10.0.0.2:5432",
             "u",
@@ -156,6 +162,7 @@ fn what_is_no_url_is_named_with_what_to_do() {
             "postgres://u:canary@a,b/d?hostaddr=10.0.0.1",
             "as many addresses",
         ),
+        ("postgres://h/d?user=u&password=s3&canary", "%26"),
     ] {
         let said = refused(text);
         assert!(said.contains(word), "{text}: {said}");
@@ -360,6 +367,9 @@ fn the_names_of_other_pools_and_providers_have_a_word() {
         ("acquire_timeout=5", "write `pool_timeout`"),
         ("connectionTimeoutMillis=5", "write `pool_timeout`"),
         ("poolTimeout=5", "write `pool_timeout`"),
+        ("dbName=d", "write `dbname`"),
+        ("SSL=true", "write `ssl`"),
+        ("SslMode=require", "write `sslmode`"),
         ("idle_timeout=5", "write `max_idle_connection_lifetime`"),
         (
             "idleTimeoutMillis=5",

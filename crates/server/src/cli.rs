@@ -132,6 +132,12 @@ impl Given {
         install_metrics();
         db::pool().cloned().map_err(|error| {
             let text = chain(&error);
+            if let db::ConfigError::Variable { name, .. } = &error {
+                let place = self.file.as_ref().and_then(|file| file.place(name));
+                let place =
+                    place.map_or_else(String::new, |place| format!("; {name} is set in {place}"));
+                return Failure(CONFIGURATION, text + &place);
+            }
             let mut places = OF_THE_DATABASE.iter().filter_map(|name| {
                 let place = self.file.as_ref()?.place(name)?;
                 text.contains(name)

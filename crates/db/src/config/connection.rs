@@ -17,6 +17,13 @@ pub(crate) fn server(given: &mut Parameters, host: &Host) -> PgConnectOptions {
     if let Some(user) = given.text("user") {
         options = options.username(&user);
     }
+    if options.get_username().is_empty() {
+        // The driver takes an empty PGUSER for a name.
+        let of_system = ["USER", "LOGNAME"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok());
+        options = options.username(&of_system.unwrap_or_else(|| "postgres".to_owned()));
+    }
     let user = options.get_username().to_owned();
     let database = given.text("dbname").unwrap_or_else(|| user.clone());
     options = match given.text("password") {

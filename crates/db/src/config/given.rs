@@ -87,6 +87,7 @@ impl Parameters {
     pub(crate) fn complete(
         &mut self,
         at_host: bool,
+        at_port: bool,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Vec<(String, &'static str)>, ConfigError> {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
@@ -94,10 +95,20 @@ impl Parameters {
         let own_pair = self.has("sslcert") || self.has("sslkey");
         let located = at_host || self.has("host");
         let of_url = |key| match key {
-            "host" | "hostaddr" | "port" => located,
-            "sslcert" | "sslkey" => own_pair,
+            "host" | "hostaddr" => located,
+            "port" => located || at_port,
             _ => false,
         };
+        if own_pair
+            && !self.has("sslkey")
+            && (variable("PGSSLCERT").is_some() || variable("PGSSLKEY").is_some())
+        {
+            let error = ConfigError::refused(
+                "sslcert",
+                "unset it: the driver would send it beside the URL's sslcert",
+            );
+            return Err(error.of_variable("PGSSLCERT"));
+        }
         let mut taken = Vec::new();
         for &(name, key) in VARIABLES {
             let value = variable(name).filter(|_| !self.has(key) && !of_url(key));
@@ -114,6 +125,7 @@ impl Parameters {
                 taken.push((key.to_owned(), name));
                 continue;
             }
+            taken.push((key.to_owned(), name));
             for (setting, value) in options::read(&value).map_err(of_variable)? {
                 // The URL's wins, setting by setting: the driver sends both.
                 if self.set(&setting, value) {

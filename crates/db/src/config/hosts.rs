@@ -113,7 +113,14 @@ pub(crate) fn read(named: &[Named], given: &mut Parameters) -> Result<Vec<Host>,
         (_, 0) => names,
         // An address says where the server is, and its name what it is called.
         (0, _) => addresses,
-        (names, addresses_) if names == addresses_ => addresses,
+        (count, of_addresses) if count == of_addresses => {
+            let each = names.into_iter().zip(addresses);
+            let either = |(name, address): (String, String)| match address.is_empty() {
+                true => name,
+                false => address,
+            };
+            each.map(either).collect()
+        }
         _ => {
             return Err(ConfigError::value(
                 "hostaddr",

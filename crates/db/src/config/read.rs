@@ -21,7 +21,11 @@ fn parse(url: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Config,
     given.piece("password", text.password);
     given.piece("dbname", text.database);
     let mut shown = given.shown("URL");
-    let variables = given.complete(!text.hosts.is_empty(), variable)?;
+    let (at_host, at_port) = (
+        text.hosts.iter().any(|(name, _)| !name.is_empty()),
+        text.hosts.iter().any(|(_, port)| port.is_some()),
+    );
+    let variables = given.complete(at_host, at_port, variable)?;
     let mut completed = given.shown("environment");
     completed.retain(|one| !given_in(&shown, one.key));
     shown.append(&mut completed);
@@ -218,6 +222,8 @@ mod tests {
             .find(|one| one.key == "sslmode");
         assert_eq!(setting.map(|one| one.from), Some("environment"));
 
+        let at_port = with("postgres://:7", &all).expect("valid");
+        assert_eq!(at_port.address(), "a:7,b:7");
         let url = "postgres://v@c/e?sslmode=prefer&connect_timeout=1&application_name=x&statement_timeout=1s\
                    &target_session_attrs=any";
         let config = with(url, &all).expect("valid");
@@ -241,6 +247,8 @@ mod tests {
             ("PGCONNECT_TIMEOUT", "canary", "whole number"),
             ("PGTZ", "canary", "at time zone"),
             ("PGOPTIONS", "canary", "-c name=value"),
+            ("PGOPTIONS", "-c extra_float_digits=canary", "-15 to 3"),
+            ("PGGEQO", "canary", "options=-c%20geqo"),
             ("PGOPTIONS", "-c statement_timeout=canary", "whole number"),
             ("PGSSLCERT", "canary", "PGSSLKEY"),
         ] {

@@ -127,7 +127,9 @@ fn port(text: &str) -> Result<Option<u16>, ConfigError> {
 fn parameters(query: &str) -> Result<Vec<(String, String)>, ConfigError> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let decoded = pairs.map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            ConfigError::url("a parameter has no `=`; write name=value, and a `&` that is part of a value as %26")
+        })?;
         let key = decode(key)
             .ok_or_else(|| ConfigError::url("the name of a parameter is not UTF-8 without NUL"))?;
         match decode(value) {

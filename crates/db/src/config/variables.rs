@@ -41,6 +41,7 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("PGMAXPROTOCOLVERSION", "max_protocol_version"),
     ("PGTZ", "TimeZone"),
     ("PGDATESTYLE", "DateStyle"),
+    ("PGGEQO", "geqo"),
 ];
 
 #[cfg(test)]

@@ -26,8 +26,7 @@ const KEEPALIVE: &str = "remove it: sqlx cannot set TCP keepalive; options=-c%20
                          keep the connection alive, and socket_timeout bounds the wait for an answer";
 const PREPARED: &str = "remove it: prepared statements work also through PgBouncer 1.21 or later, which is found without a word; \
                         statement_cache_size says how many are kept";
-const SESSIONS: &str =
-    "remove it: sessions have the driver's setting; convert in SQL (`at time zone`, `to_char`)";
+const SESSIONS: &str = "remove it: sessions have the driver's setting; convert in SQL (`at time zone`, `to_char`), or set it in `Config::after_connect`";
 const PROVIDER: &str = "remove it: it is for Supabase's integration, and nothing here needs it";
 
 /// All names, with blanks between those that mean the same, and what becomes of them. Case, `_` and `-` do not matter.
@@ -116,6 +115,7 @@ pub(crate) const WORDS: &[(&str, Word)] = &[
             "remove it: a pool's connections carry statements, not replication",
         ),
     ),
+    ("geqo", Refused("write options=-c%20geqo%3Doff, or on")),
     (
         "passfile",
         Refused("remove it, and name the file in the variable PGPASSFILE"),
@@ -253,16 +253,19 @@ pub(crate) const WORDS: &[(&str, Word)] = &[
 
 /// What becomes of a parameter with this name.
 pub(crate) fn word(key: &str) -> Option<Word> {
-    let key = plain(key);
-    let known = WORDS
+    let like = |name: &&str| plain(name) == plain(key);
+    let mut known = WORDS
         .iter()
-        .find(|(names, _)| names.split(' ').any(|name| plain(name) == key));
-    // Our own, written as another language writes it.
-    let ours = || {
-        let ours = PARAMETERS.iter().find(|(name, ..)| plain(name) == key);
-        ours.map(|(name, ..)| Write(name))
-    };
-    known.map(|(_, word)| *word).or_else(ours)
+        .filter_map(|(names, word)| Some((names.split(' ').find(like)?, *word)));
+    match known.next() {
+        // Its own name, written as another language writes it.
+        Some((name, Part)) if name != key => Some(Write(name)),
+        Some((_, word)) => Some(word),
+        None => {
+            let mut ours = PARAMETERS.iter().map(|(name, ..)| *name);
+            ours.find(like).map(Write)
+        }
+    }
 }
 
 /// The parameter that a misspelt one was meant to be, of those that are taken.

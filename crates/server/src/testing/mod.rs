@@ -45,8 +45,18 @@ impl Server {
     /// If the URL is none, or no port is free.
     #[expect(clippy::expect_used, reason = "it is for tests")]
     pub async fn start_with(service: Service, database_url: &str, settings: Settings) -> Self {
+        let config = db::Config::parse(database_url).expect("a database URL");
+        Self::start_on(service, config, settings).await
+    }
+
+    /// The same with a pool of this configuration.
+    ///
+    /// # Panics
+    /// If no port is free.
+    #[expect(clippy::expect_used, reason = "it is for tests")]
+    pub async fn start_on(service: Service, config: db::Config, settings: Settings) -> Self {
         install_metrics();
-        let pool = db::Pool::new(db::Config::parse(database_url).expect("a database URL"));
+        let pool = db::Pool::new(config);
         let listener = listener::listen((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();

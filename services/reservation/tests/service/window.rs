@@ -1,6 +1,7 @@
 //! The list with `from` or `to`: what takes some of the time between them, in the order in which it starts.
 
 use serde_json::{Value, json};
+use server::Settings;
 use server::testing::{Response, Server, rejected};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
@@ -115,14 +116,23 @@ async fn the_pages_of_a_window_have_all_that_takes_some_of_it_and_nothing_else()
 #[tokio::test]
 async fn the_longest_reservation_is_found_until_it_ends_in_any_time_zone() {
     for zone in ["UTC", "Europe/Berlin", "America/New_York"] {
-        let url = format!(
-            "{}?options=-c%20timezone%3D{zone}",
-            local_postgres::database()
-        );
+        let config = db::Config::parse(&local_postgres::database()).unwrap();
+        // The driver sets UTC, so the zone has to be set after it.
+        let config = config.after_connect(move |connection| {
+            let sql = AssertSqlSafe(format!("set timezone = '{zone}'"));
+            Box::pin(async move { sqlx::raw_sql(sql).execute(connection).await.map(drop) })
+        });
+        let settings = Settings::defaults(0);
         let mut book = Book {
-            server: Server::start(reservation::SERVICE, &url).await,
+            server: Server::start_on(reservation::SERVICE, config, settings).await,
             customer: Uuid::nil(),
         };
+        book.server.until_ready().await;
+        let shown: String = sqlx::query_scalar("select current_setting('timezone')")
+            .fetch_one(book.server.pool())
+            .await
+            .unwrap();
+        assert_eq!(shown, zone);
         book.customer = book.customer().await;
         // Clocks change within both of them, in opposite directions.
         for (start, last, end) in [
