@@ -29,6 +29,10 @@ pub(crate) fn variables() -> Vec<(String, String)> {
 /// set them again.
 pub(crate) fn keep_from(command: &mut Command) {
     for (name, _) in variables() {
-        command.env(name, "");
+        match name.as_str() {
+            // The driver takes an empty one for the name of a file; without TLS it looks at neither.
+            "PGSSLCERT" | "PGSSLKEY" => command.env_remove(name),
+            _ => command.env(name, ""),
+        };
     }
 }

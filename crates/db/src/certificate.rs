@@ -18,7 +18,9 @@ pub(crate) fn fault(error: &sqlx::Error, host: &str) -> Option<String> {
                     .to_owned(),
             );
         }
-        Of::NotValidForName | Of::NotValidForNameContext { .. } => "is for another name",
+        Of::NotValidForName | Of::NotValidForNameContext { .. } => {
+            "is for another name, or names none in subjectAltName (CN alone does not count)"
+        }
         Of::BadSignature => "is not signed by the authority that it names",
         Of::InvalidPurpose | Of::InvalidPurposeContext { .. } => "is not meant for a server",
         Of::UnhandledCriticalExtension => "has an extension that has to be understood, and is not",
@@ -39,7 +41,10 @@ pub(crate) fn fault(error: &sqlx::Error, host: &str) -> Option<String> {
         },
         _ => "cannot be used",
     };
-    Some(format!("{what}; {}", command(host)))
+    Some(format!(
+        "{what}; have its authority make another one, or make one of its own: {}",
+        command(host)
+    ))
 }
 
 #[cfg(not(feature = "tls"))]

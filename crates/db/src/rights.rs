@@ -10,7 +10,10 @@ const QUESTION: &str = "
     select quote_ident(current_user), quote_ident(current_database()), quote_ident(wanted.name), n.oid is not null,
            coalesce(has_schema_privilege(n.oid, 'usage'), false),
            coalesce(has_schema_privilege(n.oid, 'create'), false),
-           has_database_privilege(current_database(), 'create')
+           has_database_privilege(current_database(), 'create'),
+           (select string_agg(quote_ident(c.relname), ', ' order by c.relname) from pg_class c
+             where c.relnamespace = n.oid and c.relkind in ('r', 'p') and c.relname <> '_sqlx_migrations'
+               and not has_table_privilege(c.oid, 'select'))
       from (select coalesce(current_schema(),
                             (select trim(both ' \"' from name)
                                from unnest(string_to_array(current_setting('search_path'), ',')) with ordinality as t(name, place)
@@ -55,6 +58,12 @@ impl Pool {
         let is = |index: usize| row.try_get::<bool, _>(index).map_err(Error::from);
         let (role, database, schema) = (name(0)?, name(1)?, name(2)?);
         let (exists, used, made_in, extended) = (is(3)?, is(4)?, is(5)?, is(6)?);
+        let unread: Option<String> = row.try_get(7).map_err(Error::from)?;
+        if let (true, true, Some(tables)) = (exists, used, unread) {
+            return Ok(Some(format!(
+                "role {role} may not read {tables}: grant select, insert, update, delete on all tables in schema {schema} to {role}"
+            )));
+        }
         let rights = if to_migrate { "usage, create" } else { "usage" };
         Ok(
             match (

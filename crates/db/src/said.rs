@@ -10,7 +10,7 @@ use sqlx::postgres::PgDatabaseError;
 pub(crate) const PASSWORD: &str = "Failed to saslprep password";
 
 /// The text of an error, fit to be printed. sqlx ends what the server says in ` at line N`, the line in PostgreSQL's own
-/// source, which reads like one of the reader's files; and of a password that it cannot send it prints a character.
+/// source, which reads like one of the reader's files, and what it says itself in places of its own; and of a password that it cannot send it prints a character.
 ///
 /// ```
 /// let error = sqlx::Error::RowNotFound;
@@ -21,6 +21,13 @@ pub fn said(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     if let Some(start) = text.find(PASSWORD) {
         text.truncate(start + PASSWORD.len());
+    }
+    // The places in the driver's own source that it puts behind what it says.
+    while let Some(start) = text.find(" (sqlx_") {
+        let length = text[start..]
+            .find(')')
+            .map_or(text.len() - start, |end| end + 1);
+        text.replace_range(start..start + length, "");
     }
     let from_server = successors(Some(error), |&error| error.source()).find_map(of_server);
     let Some((error, line)) = from_server.and_then(|error| Some((error, error.line()?))) else {

@@ -191,7 +191,7 @@ struct Server {
 impl Server {
     async fn find() -> Result<Self, String> {
         let (url, strategy) = match url_from_env() {
-            Ok(url) => (url, "wal_log"),
+            Ok((url, _)) => (url, "wal_log"),
             Err(_) => (local_postgres::shared().url("postgres"), "file_copy"),
         };
         let prefix = format!("test_{:08x}", fastrand::u32(..));

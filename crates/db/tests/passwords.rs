@@ -39,9 +39,7 @@ async fn a_password_is_sent_as_it_is_where_saslprep_does_not_allow_it() {
     let rules = std::fs::read_to_string(&hba).expect("its rules");
     // In front: the first rule that fits decides.
     std::fs::write(&hba, format!("local all odd scram-sha-256\n{rules}")).expect("written");
-    server
-        .sql("postgres", "select pg_reload_conf()")
-        .expect("a reload");
+    server.restart(Stop::Fast).expect("a restart");
     for password in PASSWORDS {
         let sql = format!("alter role odd password '{password}'");
         server.sql("postgres", &sql).expect("set");

@@ -84,3 +84,21 @@ async fn each_statement_that_is_named_is_the_one_that_was_missing() {
         assert_eq!(pool.lacking_rights(false).await.expect("an answer"), None);
     }
 }
+
+#[tokio::test]
+async fn tables_that_a_role_may_not_read_are_named_with_their_grant() {
+    let server = Cluster::temporary().expect("a server");
+    let sql = "create role reader login password 'r'; create table thing (i int); create table _sqlx_migrations (i int)";
+    server.sql("postgres", sql).expect("a role and tables");
+    let port = server.port();
+    let pool = pool_at(
+        &format!("postgres://reader:r@127.0.0.1:{port}/postgres"),
+        "",
+    );
+    let lacking = pool.lacking_rights(false).await.expect("an answer");
+    let lacking = lacking.expect("something is lacking");
+    assert!(lacking.contains("may not read thing:"), "{lacking}");
+    let (_, grant) = lacking.split_once(": ").expect("a statement");
+    server.sql("postgres", grant).expect("granted");
+    assert_eq!(pool.lacking_rights(false).await.expect("an answer"), None);
+}

@@ -128,7 +128,6 @@ async fn a_server_that_cannot_prove_itself_is_refused_and_the_error_says_why() {
             "sslmode=verify-ca&sslrootcert=DIR/other.crt",
             "UnknownIssuer",
         ),
-        ("sslmode=verify-ca", "UnknownIssuer"),
         ("sslmode=require&sslrootcert=DIR/other.crt", "UnknownIssuer"),
         ("sslmode=require&sslcert=DIR/other.crt", "UnknownIssuer"),
         ("sslrootcert=system&host=localhost", "UnknownIssuer"),
@@ -229,7 +228,6 @@ async fn without_a_file_the_store_of_the_system_counts() {
     server().restart(Stop::Fast).expect("a restart");
     for parameters in [
         "sslmode=verify-full&host=localhost",
-        "sslmode=verify-ca",
         "sslaccept=strict&host=localhost",
         "sslrootcert=system&host=localhost",
         "sslmode=verify-full&sslrootcert=system&host=localhost",

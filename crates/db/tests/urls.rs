@@ -151,6 +151,9 @@ fn what_is_no_url_is_named_with_what_to_do() {
         ("postgres://<user>:canary@h/d", "placeholder"),
         ("postgres://u:canary@[HOST]/d", "placeholder"),
         ("postgres://u:canary@h/<database>", "placeholder"),
+        ("postgres://u:canary@<host>:5432/d", "placeholder"),
+        ("postgres://u:canary@[HOST]:5432/d", "placeholder"),
+        ("postgres://h/d?user=u&password=s3&canary=1", "%26"),
         ("postgres://u:can\tary@h/d", "%09"),
         ("postgres://u:canary@h\n.example/d", "line break"),
         ("postgres://u:canary@h,/d", "beside a comma"),
@@ -299,8 +302,8 @@ fn a_setting_with_two_ways_in_is_one_setting() {
             "application_name",
         ),
         ("ssl=true&sslmode=prefer", "sslmode"),
-        ("options=-c%20TimeZone%3DUTC", "options"),
-        ("options=--DATESTYLE%3DISO", "options"),
+        ("options=-c%20TimeZone%3DCET", "options"),
+        ("options=--DATESTYLE%3DGerman", "options"),
         ("options=-c%20client_encoding%3DLATIN1", "options"),
         ("options=-c%20extra_float_digits%3D9", "options"),
         ("options=-c%20lock_timeout%3Dcanary", "lock_timeout"),
@@ -400,6 +403,9 @@ fn the_names_of_other_pools_and_providers_have_a_word() {
         ("channel_binding=require", "verify-full"),
         ("gssencmode=require", "verify-full"),
         ("sslidentity=x.p12", "PEM"),
+        ("schema=shop,public", "search_path"),
+        ("sslsni=0", "always sent"),
+        ("client_encoding=LATIN1", "UTF8"),
     ] {
         let said = refused(&format!("postgres://u:canary@h/d?{parameter}"));
         assert!(said.contains(word), "{parameter}: {said}");

@@ -26,7 +26,13 @@ pub(crate) fn variables(text: &str) -> Result<Vec<Variable>, String> {
         let (name, after) = name(rest).ok_or_else(|| {
             format!("line {line} is not NAME=value (a value over several lines needs quotes)")
         })?;
+        let quoted = after;
         let (value, after) = value(after);
+        if is_cut_url(quoted, &value, after) {
+            return Err(format!(
+                "in line {line} a `#` ends the URL, because it begins a comment: write it as %23, or put the value in quotes"
+            ));
+        }
         if value.contains('\0') {
             return Err(format!("line {line} has a zero byte"));
         }
@@ -35,6 +41,15 @@ pub(crate) fn variables(text: &str) -> Result<Vec<Variable>, String> {
         rest = skip_blanks(after);
     }
     Ok(variables)
+}
+
+/// Whether a comment begins in the midst of a URL: it would be a part of its password, and the rest be taken for another one.
+fn is_cut_url(text: &str, value: &str, rest: &str) -> bool {
+    let before = &text[..text.len() - rest.len()];
+    value.contains("://")
+        && rest.starts_with('#')
+        && before.ends_with(|c| !is_blank(c))
+        && before.trim_start_matches(is_blank) == value
 }
 
 /// `NAME=` or `NAME: `, also behind `export`, and what comes then.

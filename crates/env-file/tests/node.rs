@@ -143,6 +143,8 @@ fn a_line_that_is_none_is_named_but_not_shown() {
         (b"A=1\nA:canary", "line 2"),
         (b"=canary", "line 1"),
         (b"A=can\0ary", "line 1"),
+        // Node's dotenv ends it there; what is left names another server.
+        (b"A=1\nURL = postgres://u:c#anary@h/d", "line 2 a `#`"),
         (b"\xff\xfeA\0=\0c\0a\0n\0a\0r\0y\0", "UTF-8"),
     ] {
         let written = File::new(text);
@@ -150,6 +152,19 @@ fn a_line_that_is_none_is_named_but_not_shown() {
         assert!(error.contains(named), "{error}");
         assert!(error.starts_with(&*written.0.to_string_lossy()), "{error}");
         assert!(!error.contains("anary"), "{error}");
+    }
+}
+
+#[test]
+fn a_comment_behind_a_url_is_one() {
+    for text in [
+        "A=postgres://h/d # c",
+        "A=postgres://h/d\t#c",
+        "A='postgres://h/d'#c",
+        "A=postgres://h/d\n#c",
+    ] {
+        let file = EnvFile::read(&File::new(text.as_bytes()).0).unwrap();
+        assert_eq!(file.get("A"), Some("postgres://h/d"), "{text}");
     }
 }
 

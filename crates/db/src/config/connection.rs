@@ -11,8 +11,8 @@ use crate::config::hosts::Host;
 use crate::config::parameters::THROUGH_PGBOUNCER;
 
 /// User, password and database. What is left out is libpq's default: the user of the system, its password in the file of
-/// passwords (`PGPASSFILE`, or `~/.pgpass`), and the database that is named like the user.
-pub(crate) fn server(given: &mut Parameters, host: &Host) -> PgConnectOptions {
+/// passwords (`PGPASSFILE`, or `~/.pgpass`) if there is one host, and the database that is named like the user.
+pub(crate) fn server(given: &mut Parameters, hosts: &[Host]) -> PgConnectOptions {
     let mut options = PgConnectOptions::new_without_pgpass().ssl_mode(PgSslMode::Prefer);
     if let Some(user) = given.text("user") {
         options = options.username(&user);
@@ -26,9 +26,11 @@ pub(crate) fn server(given: &mut Parameters, host: &Host) -> PgConnectOptions {
     }
     let user = options.get_username().to_owned();
     let database = given.text("dbname").unwrap_or_else(|| user.clone());
-    options = match given.text("password") {
-        Some(password) => options.password(&password),
-        None => with_password_file(options, &user, &database, host),
+    options = match (given.text("password"), hosts) {
+        (Some(password), _) => options.password(&password),
+        (None, [host]) => with_password_file(options, &user, &database, host),
+        // A password that the file has for one of them is none of the others' business.
+        (None, _) => options,
     };
     options.database(&database)
 }

@@ -2,19 +2,20 @@
 
 use crate::config::error::ConfigError;
 
-/// The URL as the environment has it now.
-pub(crate) fn url_from_env() -> Result<String, ConfigError> {
+/// The URL as the environment has it now, and the variable by which it has it.
+pub(crate) fn url_from_env() -> Result<(String, &'static str), ConfigError> {
     use std::env::{VarError, var, var_os};
     match var("DATABASE_URL") {
-        Ok(url) if !url.trim().is_empty() => Ok(url),
+        Ok(url) if !url.trim().is_empty() => Ok((url, "DATABASE_URL")),
         Err(VarError::NotUnicode(_)) => Err(ConfigError::url("it is not UTF-8")),
         // An empty one is none, as Compose files pass them on.
         Ok(_) | Err(VarError::NotPresent) => {
             let path = var_os("DATABASE_URL_FILE").filter(|path| !path.is_empty());
             let path = path.ok_or(ConfigError::Missing)?;
-            std::fs::read_to_string(path).map_err(|error| {
+            let text = std::fs::read_to_string(path).map_err(|error| {
                 ConfigError::url(&format!("DATABASE_URL_FILE cannot be read: {error}"))
-            })
+            })?;
+            Ok((text, "DATABASE_URL_FILE"))
         }
     }
 }

@@ -65,7 +65,11 @@ impl Parameters {
             if given.values.contains_key(&key) {
                 return Err(ConfigError::value(&key, "given once"));
             }
-            given.take(key, value)?;
+            if !value.is_empty() || !matches!(&*key, "user" | "password" | "dbname") {
+                given
+                    .take(key, value)
+                    .map_err(|error| given.hidden(error))?;
+            }
         }
         given.read_ssl()?;
         let options = given.text("options").unwrap_or_default();
@@ -90,7 +94,8 @@ impl Parameters {
         at_port: bool,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Vec<(String, &'static str)>, ConfigError> {
-        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let raw = variable;
+        let variable = |name: &str| raw(name).filter(|value| !value.is_empty());
         // These two are a pair there, where Prisma gives the first alone another meaning.
         let own_pair = self.has("sslcert") || self.has("sslkey");
         let located = at_host || self.has("host");
@@ -188,6 +193,16 @@ impl Parameters {
         digits.map(Some).ok_or_else(bad)
     }
 
+    /// The same without a name that may be the rest of a password.
+    fn hidden(&self, error: ConfigError) -> ConfigError {
+        match error {
+            ConfigError::UnknownKey { .. } if self.has("password") => ConfigError::url(
+                "it has an unknown parameter behind `password`; write a `&` that is part of the password as %26",
+            ),
+            error => error,
+        }
+    }
+
     /// Keeps a parameter that has a meaning here.
     fn take(&mut self, key: String, value: String) -> Result<(), ConfigError> {
         let ours = PARAMETERS.iter().any(|(name, ..)| *name == key);
@@ -197,6 +212,10 @@ impl Parameters {
                 if values.is_empty() || values.contains(&&*value) =>
             {
                 self.needless.push(key);
+            }
+            (false, Some(Word::Needless(values, instead))) if !instead.starts_with(['r', 'w']) => {
+                let expected = format!("{}: {instead}", values[0]);
+                return Err(ConfigError::value(&key, &expected));
             }
             (false, Some(Word::Needless(_, instead) | Word::Refused(instead))) => {
                 return Err(ConfigError::refused(&key, instead));
@@ -238,6 +257,10 @@ impl Parameters {
         if let Some(value) = value {
             self.values.entry(key.to_owned()).or_insert(value);
         }
+    }
+
+    pub(crate) fn is_set(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|value| !value.is_empty())
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {

@@ -116,6 +116,7 @@ impl Config {
     /// # Errors
     /// When it is missing or not valid; see [`Config::parse`].
     pub fn from_env() -> Result<Self, ConfigError> {
+        let (url, from) = url_from_env()?;
         let replicas = replica_urls_from_env()?;
         let replicas = replicas
             .iter()
@@ -128,7 +129,10 @@ impl Config {
             from_env: true,
             direct: direct.transpose()?.map(Box::new),
             replicas: replicas.collect::<Result<_, _>>()?,
-            ..Self::parse(&url_from_env()?)?
+            ..Self::parse(&url).map_err(|error| match from {
+                "DATABASE_URL" => error,
+                from => error.of_url(from),
+            })?
         })
     }
 
@@ -174,7 +178,7 @@ impl Config {
 
     /// The same at the endpoint that the environment names now, for when the password was changed.
     pub(crate) fn options_now(&self, pooler: bool) -> Option<PgConnectOptions> {
-        let url = self.from_env.then(url_from_env)?.ok()?;
+        let (url, _) = self.from_env.then(url_from_env)?.ok()?;
         Some(self.options_at(Self::parse(&url).ok()?.endpoint, pooler))
     }
 

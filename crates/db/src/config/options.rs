@@ -35,6 +35,14 @@ pub(crate) fn read(text: &str) -> Result<BTreeMap<String, String>, ConfigError> 
         };
         let (name, value) = setting.split_once('=').ok_or_else(|| bad(&word))?;
         let name = name.to_ascii_lowercase().replace('-', "_");
+        // What the driver sets anyway.
+        let same = matches!(
+            (&*name, value),
+            ("timezone", "UTC") | ("datestyle", "ISO") | ("client_encoding", "UTF8")
+        );
+        if same {
+            continue;
+        }
         if let Some((_, expected)) = OF_THE_DRIVER.iter().find(|(known, _)| *known == name) {
             return Err(ConfigError::value("options", expected));
         }
@@ -125,7 +133,7 @@ mod tests {
             "-c a",
             "-d 1",
             "endpoint=x",
-            "-c timezone=UTC",
+            "-c timezone=CET",
             "--DATESTYLE=x",
         ] {
             assert!(read(text).is_err(), "{text}");

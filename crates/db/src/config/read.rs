@@ -1,5 +1,6 @@
 //! How the URL, its parameters and libpq's variables become a [`Config`].
 
+use std::env::VarError;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::config::error::ConfigError;
 use crate::config::given::{Given, Parameters, given_in};
 use crate::config::text::{Named, Text};
 use crate::config::tls::tls;
+use crate::config::variables::VARIABLES;
 use crate::config::{Config, TargetSessionAttrs, hosts};
 
 /// Reads a URL, and from `variable` what it leaves out.
@@ -48,8 +50,8 @@ fn config(
 ) -> Result<Config, ConfigError> {
     let by_address = given.has("hostaddr") && (given.has("host") || !named.is_empty());
     let hosts = hosts::read(named, &mut given)?;
-    let password = given.has("password");
-    let mut config = Config::new(server(&mut given, &hosts[0]));
+    let password = given.is_set("password");
+    let mut config = Config::new(server(&mut given, &hosts));
     config.password = password;
     config.hosts = hosts;
     config.given = shown;
@@ -91,6 +93,11 @@ impl Config {
     /// An unknown parameter or a bad value: the error names the key, what it takes and, for an unknown one, the
     /// nearest known key. For a parameter of another pool or driver it says what to write instead. It never contains a value.
     pub fn parse(url: &str) -> Result<Self, ConfigError> {
+        let unreadable = |name: &&str| matches!(std::env::var(name), Err(VarError::NotUnicode(_)));
+        let mut names = VARIABLES.iter().map(|(name, _)| *name);
+        if let Some(name) = names.find(unreadable) {
+            return Err(ConfigError::value(name, "UTF-8").of_variable(name));
+        }
         parse(url, |name| std::env::var(name).ok())
     }
 
@@ -169,6 +176,12 @@ impl Config {
         options = options.statement_cache_capacity(cache.max(1) as usize);
         (self.endpoint, self.tls) = tls(given, options)?;
         if let Some(schema) = given.text("schema") {
+            if schema.contains(',') {
+                return Err(ConfigError::value(
+                    "schema",
+                    "one schema; several are options=-c%20search_path%3Dshop,public",
+                ));
+            }
             self.session
                 .push(("search_path".to_owned(), quote_identifier(&schema)));
         }

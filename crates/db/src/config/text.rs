@@ -29,7 +29,6 @@ impl Text {
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
         pasted::reject_placeholder("user", user)?;
         pasted::reject_placeholder("password", password)?;
-        pasted::reject_placeholder("host", hosts)?;
         pasted::reject_placeholder("database", path.strip_prefix('/').unwrap_or(path))?;
         Ok(Self {
             user: piece("user", user)?,
@@ -90,6 +89,7 @@ fn each_host(hosts: &str) -> Result<Vec<Named>, ConfigError> {
                 let (address, port) = rest.split_once(']').ok_or_else(|| {
                     ConfigError::url("the `]` behind the address of a host is missing")
                 })?;
+                pasted::reject_placeholder("host", &format!("[{address}]"))?;
                 match port.strip_prefix(':') {
                     None if !port.is_empty() => {
                         return Err(ConfigError::url(
@@ -106,6 +106,7 @@ fn each_host(hosts: &str) -> Result<Vec<Named>, ConfigError> {
             }
             None => text.split_once(':').unwrap_or((text, "")),
         };
+        pasted::reject_placeholder("host", name)?;
         match piece("host", name)? {
             None if several => Err(ConfigError::url("a host is missing beside a comma")),
             name => Ok((name.unwrap_or_default(), self::port(port)?)),

@@ -14,8 +14,6 @@ pub(crate) struct Tls {
     pub(crate) unchecked: bool,
     /// The file whose authorities alone count, if there is one.
     pub(crate) authority: Option<String>,
-    /// The certificate may be for whatever name and of any authority that is trusted: to be said at the start.
-    pub(crate) any_name: bool,
     /// Encryption was asked for and no check: to be said at the start, because Prisma 7 means a check by the same word.
     pub(crate) only_encrypted: bool,
     /// What could not be read of the system's store.
@@ -32,12 +30,6 @@ impl Tls {
 
     /// Says at the start what is not checked, though the words sound like it.
     pub(crate) fn say(&self, address: &str) {
-        if self.any_name {
-            tracing::warn!(
-                "sslmode=verify-ca without sslrootcert takes from {address} any certificate that an authority of this machine or of \
-                 the browsers has signed, for whatever name: write sslmode=verify-full, or name the authority's file"
-            );
-        }
         if self.only_encrypted {
             tracing::warn!(
                 "sslmode=require encrypts the connections to {address} and checks neither the server's certificate nor its \
@@ -79,12 +71,12 @@ pub(crate) fn tls(
         (None, Some(_)) => return Err(ConfigError::value("sslkey", "given together with sslcert")),
         (None, None) => {}
     }
-    let asked = Asked::of(given, authority)?;
+    let mut asked = Asked::of(given, authority)?;
+    asked.authority = asked.authority.take().or_else(|| default_authority(&asked));
     let mode = asked.mode()?;
     let checks = matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
     tls.files.retain(|(_, path)| path != SYSTEM);
     tls.only_encrypted = matches!(mode, PgSslMode::Require);
-    tls.any_name = matches!(mode, PgSslMode::VerifyCa) && asked.authority.is_none();
     match asked.authority.as_deref() {
         Some(path) if path != SYSTEM => {
             options = options.ssl_root_cert(path);
@@ -95,6 +87,16 @@ pub(crate) fn tls(
         _ => {}
     }
     Ok((options.ssl_mode(mode), tls))
+}
+
+/// libpq's file of authorities, which counts if it is there and nothing else is named.
+fn default_authority(asked: &Asked) -> Option<String> {
+    use PgSslMode::{Require, VerifyCa, VerifyFull};
+    let checks = matches!(asked.mode, Some(Require | VerifyCa | VerifyFull));
+    let wanted = asked.strict.unwrap_or(checks);
+    let file = std::env::home_dir()?.join(".postgresql/root.crt");
+    let path = file.to_str().filter(|_| wanted && file.is_file())?;
+    Some(path.to_owned())
 }
 
 /// In the place of a file: the authorities that the machine trusts.
@@ -138,6 +140,11 @@ impl Asked {
             )),
             // libpq's rule: who names an authority wants it to count.
             (Some(PgSslMode::Require), None) if self.authority.is_some() => Ok(PgSslMode::VerifyCa),
+            (Some(PgSslMode::VerifyCa), _) if self.authority.is_none() => Err(ConfigError::value(
+                "sslmode",
+                "verify-full, or have sslrootcert=FILE beside verify-ca: of all authorities that a machine trusts one may sign \
+                 a certificate for anybody",
+            )),
             (mode, _) => Ok(mode.unwrap_or(PgSslMode::Prefer)),
         }
     }
@@ -245,6 +252,7 @@ mod tests {
             ),
             ("sslrootcert=f&sslcert=c", "sslkey"),
             ("sslkey=k", "sslcert"),
+            ("sslmode=verify-ca", "sslrootcert=FILE"),
         ] {
             let error = mode(parameters).expect_err(parameters);
             assert!(error.contains(says), "{parameters}: {error}");

@@ -40,7 +40,7 @@ pub(crate) const WORDS: &[(&str, Word)] = &[
         "client_encoding",
         Needless(
             &["UTF8", "utf8", "UTF-8", "utf-8", "auto"],
-            "UTF8: the driver reads no other encoding",
+            "the driver reads no other encoding",
         ),
     ),
     (
@@ -59,13 +59,10 @@ pub(crate) const WORDS: &[(&str, Word)] = &[
             "remove it: sqlx begins TLS as PostgreSQL before 17 does, which every server takes",
         ),
     ),
-    (
-        "sslcompression",
-        Needless(&["0"], "0: TLS is not compressed"),
-    ),
+    ("sslcompression", Needless(&["0"], "TLS is not compressed")),
     (
         "sslsni",
-        Needless(&["1"], "1: the server's name is always sent"),
+        Needless(&["1"], "the server's name is always sent"),
     ),
     (
         "sslcertmode",
@@ -154,7 +151,7 @@ pub(crate) const WORDS: &[(&str, Word)] = &[
     // Prisma
     (
         "single_use_connections",
-        Needless(&["false"], "false: a connection is used again"),
+        Needless(&["false"], "a connection is used again"),
     ),
     (
         "sslidentity",

@@ -9,6 +9,7 @@ mod bodies;
 mod configuration;
 mod cost;
 mod customers;
+mod files;
 mod list;
 mod logs;
 mod moments;
