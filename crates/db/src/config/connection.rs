@@ -44,9 +44,16 @@ fn with_password_file(
 ) -> PgConnectOptions {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let (user, database, port) = (encoded(user), encoded(database), host.number());
-    // That is how the file calls a server that is reached by a socket.
-    let name = encoded(host.port().map_or("localhost", |_| host.name()));
-    let url = format!("postgres://{user}@{name}:{port}/{database}");
+    // That is how the file calls a server behind the usual socket.
+    let name = match host.name() {
+        "/tmp" | "/run/postgresql" | "/var/run/postgresql" => "localhost",
+        folder if folder.starts_with('/') => return options,
+        name => name,
+    };
+    let url = format!(
+        "postgres:///{database}?host={}&port={port}&user={user}",
+        encoded(name)
+    );
     url.parse().unwrap_or(options)
 }
 
