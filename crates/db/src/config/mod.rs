@@ -15,6 +15,7 @@ mod read;
 pub(crate) mod settings;
 mod text;
 pub(crate) mod tls;
+mod values;
 mod variables;
 mod words;
 
