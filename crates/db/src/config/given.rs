@@ -18,17 +18,13 @@ const SHOWN: [&str; 6] = [
     "host",
 ];
 
-/// Settings of a session that have a parameter of their own, and whether they are durations.
-const OF_SESSIONS: [(&str, &str, bool); 5] = [
-    ("statement_timeout", "statement_timeout", true),
-    ("lock_timeout", "lock_timeout", true),
-    (
-        "idle_in_transaction_session_timeout",
-        "idle_in_transaction_session_timeout",
-        true,
-    ),
-    ("application_name", "application_name", false),
-    ("extra_float_digits", "extra_float_digits", false),
+/// Settings of a session that have a parameter of their own, each with whether it is a duration.
+const OF_SESSIONS: [(&str, bool); 5] = [
+    ("statement_timeout", true),
+    ("lock_timeout", true),
+    ("idle_in_transaction_session_timeout", true),
+    ("application_name", false),
+    ("extra_float_digits", false),
 ];
 
 /// A parameter that was given, for people to look at.
@@ -102,6 +98,13 @@ impl Parameters {
             "port" => located || at_port,
             _ => false,
         };
+        // The driver reads these two by itself, and an empty one as the name of a file.
+        for name in ["PGSSLCERT", "PGSSLKEY"] {
+            if raw(name).is_some_and(|value| value.is_empty()) {
+                let error = ConfigError::value("sslcert", "the name of a file, or not set at all");
+                return Err(error.of_variable(name));
+            }
+        }
         if own_pair
             && !self.has("sslkey")
             && (variable("PGSSLCERT").is_some() || variable("PGSSLKEY").is_some())
@@ -236,17 +239,17 @@ impl Parameters {
 
     /// Keeps what `options` sets, if that is not set yet. Says whether it was not.
     fn set(&mut self, name: &str, value: String) -> bool {
-        let own = OF_SESSIONS.iter().find(|(known, ..)| *known == name);
-        let (settings, key, value) = match own {
-            Some((_, key, true)) => (&mut self.values, *key, options::duration(&value)),
-            Some((_, key, false)) => (&mut self.values, *key, value),
-            None if name == "search_path" && self.values.contains_key("schema") => return false,
-            None => (&mut self.session, name, value),
+        let own = OF_SESSIONS.iter().find(|(known, _)| *known == name);
+        let (settings, value) = match own {
+            Some((_, true)) => (&mut self.values, options::duration(&value)),
+            Some((_, false)) => (&mut self.values, value),
+            None if name == "search_path" && self.has("schema") => return false,
+            None => (&mut self.session, value),
         };
-        if settings.contains_key(key) {
+        if settings.contains_key(name) {
             return false;
         }
-        settings.insert(key.to_owned(), value);
+        settings.insert(name.to_owned(), value);
         true
     }
 

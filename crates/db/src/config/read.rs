@@ -264,6 +264,7 @@ mod tests {
             ("PGGEQO", "canary", "options=-c%20geqo"),
             ("PGOPTIONS", "-c statement_timeout=canary", "whole number"),
             ("PGSSLCERT", "canary", "PGSSLKEY"),
+            ("PGSSLKEY", "", "not set at all"),
         ] {
             let error = with("postgres://u@/d", &[(name, value)]).expect_err(name);
             let said = error.to_string();
