@@ -9,6 +9,7 @@ use crate::certificate;
 use crate::config::Config;
 use crate::config::hosts::Host;
 use crate::said::{PASSWORD, said};
+use crate::sqlstate;
 
 /// Why a connection could not be opened, in words that name the cause.
 ///
@@ -141,9 +142,10 @@ impl ConnectError {
         code(&self.source) == "53300"
     }
 
-    /// Whether the server does not accept the password or the user.
+    /// Whether another password, or another user, may be accepted. Nobody is told who does not answer.
     pub(crate) fn is_authentication(&self) -> bool {
-        code(&self.source).starts_with("28")
+        let answered = self.source.as_database_error().is_some();
+        answered && sqlstate::may_be_credentials(&code(&self.source))
     }
 }
 

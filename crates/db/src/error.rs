@@ -10,6 +10,7 @@ use sqlx::error::DatabaseError;
 use crate::connect_error::ConnectError;
 use crate::queue_error::{PoolTimeout, QueueLimit, overloaded};
 use crate::said::said;
+use crate::sqlstate::{self, Loss, Statement};
 
 /// Every error of this crate.
 ///
@@ -103,6 +104,9 @@ impl Error {
             Self::Sqlx(error) => {
                 is_broken(error)
                     || is_at_wrong_server(error)
+                    || error
+                        .as_database_error()
+                        .is_some_and(sqlstate::is_unavailable)
                     || matches!(error, sqlx::Error::PoolClosed | sqlx::Error::PoolTimedOut)
             }
         }
@@ -192,7 +196,7 @@ pub(crate) fn is_at_wrong_server(error: &sqlx::Error) -> bool {
     };
     match error {
         sqlx::Error::Io(error) => inner(error).unwrap_or(false),
-        error => code_of(error).as_deref() == Some("25006"),
+        error => statement_of(error) == Some(Statement::NotHere),
     }
 }
 
@@ -217,63 +221,44 @@ pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
         | sqlx::Error::WorkerCrashed => true,
-        // The server says by the severity whether it goes on; 08P01 is also what a missing argument gives.
-        sqlx::Error::Database(error) => error
-            .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-            .is_some_and(|error| {
-                use sqlx::postgres::PgSeverity::{Fatal, Panic};
-                matches!(error.severity(), Fatal | Panic)
-                    || matches!(error.code(), "57P01" | "57P02" | "57P03" | "57P05")
-            }),
+        sqlx::Error::Database(error) => sqlstate::ends(&**error),
         _ => false,
     }
 }
 
 /// What a connection's error says about the other connections of the pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Loss {
-    /// The server ended this session; the others may be well.
-    Session,
-    /// The connection failed, as the others may have.
-    Connection,
-    /// The server went away or became read-only: the others are of no further use.
-    Server,
-}
-
 pub(crate) fn loss(error: &sqlx::Error) -> Loss {
-    match code_of(error).as_deref() {
-        Some("57P01" | "57P05") => Loss::Session,
-        Some("25006" | "57P02" | "57P03") => Loss::Server,
-        _ => Loss::Connection,
-    }
+    let said = error.as_database_error();
+    said.map_or(Loss::Connection, sqlstate::loss)
 }
 
-/// Whether the server ended the session because it had been idle: then no statement of ours has run on it.
-pub(crate) fn was_idle(error: &sqlx::Error) -> bool {
-    code_of(error).as_deref() == Some("57P05")
+/// Whether no statement of ours has run on the session that ended so.
+pub(crate) fn never_ran(error: &sqlx::Error) -> bool {
+    statement_of(error) == Some(Statement::NeverRan)
+}
+
+/// Whether the statement took too long, so that a second time would take the same again.
+pub(crate) fn is_out_of_time(error: &sqlx::Error) -> bool {
+    statement_of(error) == Some(Statement::OutOfTime)
 }
 
 /// Whether the statement was not accepted because a transaction is open.
 pub(crate) fn is_in_transaction(error: &sqlx::Error) -> bool {
-    matches!(code_of(error).as_deref(), Some("25001" | "25P02"))
+    statement_of(error) == Some(Statement::InTransaction)
 }
 
 /// Whether a prepared statement no longer fits the tables (or is gone), so that preparing it anew helps.
 pub(crate) fn is_stale_plan(error: &sqlx::Error) -> bool {
-    match code_of(error).as_deref() {
-        Some("26000") => true,
-        Some("0A000") => error.as_database_error().is_some_and(|error| {
-            error
-                .message()
-                .contains("cached plan must not change result type")
-        }),
-        _ => false,
-    }
+    statement_of(error) == Some(Statement::Prepared)
 }
 
 /// Whether the transaction lost against another one and may be run again.
 pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
-    matches!(code_of(error).as_deref(), Some("40001" | "40P01"))
+    statement_of(error) == Some(Statement::Conflict)
+}
+
+fn statement_of(error: &sqlx::Error) -> Option<Statement> {
+    error.as_database_error().map(sqlstate::statement)
 }
 
 /// PostgreSQL's code for an error of the server.

@@ -51,6 +51,7 @@ mod session_effect;
 mod share;
 mod spans;
 mod sql_text;
+mod sqlstate;
 mod statement;
 #[cfg(feature = "testing")]
 pub mod testing;

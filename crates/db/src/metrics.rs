@@ -65,11 +65,11 @@ impl Outcome {
     pub(crate) fn of(error: &sqlx::Error) -> Self {
         match error {
             error if is_timeout(error) => Self::Timeout,
-            error if is_broken(error) => Self::Broken,
             sqlx::Error::Database(error) => match error.code() {
                 Some(code) => Self::Error(code.into_owned()),
                 None => Self::Other,
             },
+            error if is_broken(error) => Self::Broken,
             _ => Self::Other,
         }
     }

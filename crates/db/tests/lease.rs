@@ -406,9 +406,9 @@ async fn a_conflicting_transaction_runs_again() {
     settled(&pool).await;
 }
 
-#[tokio::test]
-async fn a_server_that_has_become_read_only_retires_its_generation() {
-    let pool = pool("connection_limit=3");
+/// Three connections to a server of their own, with a table in it.
+async fn three(server: &local_postgres::Cluster) -> db::Pool {
+    let pool = pool_at(&server.url("postgres"), "connection_limit=3");
     pool.execute("create table thing (id int)")
         .await
         .expect("a table");
@@ -418,33 +418,68 @@ async fn a_server_that_has_become_read_only_retires_its_generation() {
             .expect("three leases"),
     );
     until("three are idle", async || pool.stats().idle == 3).await;
+    pool
+}
+
+/// Writes, which is refused.
+async fn write_in_vain(lease: &mut db::Lease) {
+    let insert = sqlx::query("insert into thing values (1)");
+    let error = insert.execute(&mut **lease).await.expect_err("read-only");
+    let error = Error::from(error);
+    let code = error.as_database().and_then(|error| error.code());
+    assert_eq!(code.as_deref(), Some("25006"));
+    assert!(error.is_unavailable());
+}
+
+#[tokio::test]
+async fn a_server_that_has_become_read_only_retires_its_generation() {
+    let server = local_postgres::Cluster::temporary().expect("a server");
+    let pool = three(&server).await;
+    let all = |value: &str| {
+        let sql = format!(
+            "alter system set default_transaction_read_only = {value}; select pg_reload_conf()"
+        );
+        server.sql("postgres", &sql).expect("set");
+    };
     let mut lease = pool.acquire().await.expect("a lease");
-    // As a standby would, after a failover that left our connections on the old primary.
-    sqlx::query("set default_transaction_read_only = on")
-        .execute(&mut *lease)
-        .await
-        .expect("set");
-    let error = sqlx::query("insert into thing values (1)")
-        .execute(&mut *lease)
-        .await
-        .expect_err("read-only");
-    assert_eq!(
-        Error::from(error)
-            .as_database()
-            .and_then(|error| error.code())
-            .as_deref(),
-        Some("25006")
-    );
+    all("on");
+    until("the session knows", async || {
+        let shown = sqlx::query_scalar::<_, String>("show default_transaction_read_only");
+        shown.fetch_one(&mut *lease).await.expect("a setting") == "on"
+    })
+    .await;
+    write_in_vain(&mut lease).await;
     drop(lease);
     until("the generation is gone", async || {
         pool.stats().closed.iter().sum::<u64>() == 3
     })
     .await;
-    sqlx::query("insert into thing values (1)")
-        .execute(&pool)
-        .await
-        .expect("a new generation writes");
+    all("off");
+    until("a new generation writes", async || {
+        let insert = sqlx::query("insert into thing values (1)");
+        insert.execute(&pool).await.is_ok()
+    })
+    .await;
     settled(&pool).await;
+}
+
+#[tokio::test]
+async fn a_session_that_takes_no_writes_says_nothing_of_its_server() {
+    let server = local_postgres::Cluster::temporary().expect("a server");
+    let pool = three(&server).await;
+    let mut lease = pool.acquire().await.expect("a lease");
+    sqlx::query("set default_transaction_read_only = on")
+        .execute(&mut *lease)
+        .await
+        .expect("set");
+    write_in_vain(&mut lease).await;
+    drop(lease);
+    settled(&pool).await;
+    let closed = pool.stats().closed;
+    assert_eq!(closed[db::CloseReason::Failover as usize], 0, "{closed:?}");
+    assert_eq!(closed.iter().sum::<u64>(), 1, "only the one: {closed:?}");
+    let insert = sqlx::query("insert into thing values (1)");
+    insert.execute(&pool).await.expect("another one writes");
 }
 
 #[tokio::test]

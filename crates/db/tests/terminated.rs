@@ -240,3 +240,42 @@ async fn a_transaction_begins_also_where_its_connection_had_ended() {
     transaction.commit().await.expect("committed");
     settled(&pool).await;
 }
+
+#[tokio::test]
+async fn a_transaction_timeout_costs_one_session_and_nothing_is_run_twice() {
+    let url = local_postgres::database();
+    let mut admin = PgConnection::connect(&url).await.expect("a connection");
+    let version = "select current_setting('server_version_num')::int";
+    let version: i32 = sqlx::query_scalar(version)
+        .fetch_one(&mut admin)
+        .await
+        .expect("a version");
+    if version < 170_000 {
+        println!("nothing to see before PostgreSQL 17");
+        return;
+    }
+    admin
+        .execute("create table locked (id int)")
+        .await
+        .expect("made");
+    let parameters = "connection_limit=4&options=-c%20transaction_timeout=300";
+    let pool = pool_at(&url, parameters);
+    warm(&pool, 4).await;
+    let mut locker = admin.begin().await.expect("begun");
+    locker
+        .execute("lock table locked in access exclusive mode")
+        .await
+        .expect("locked");
+    let reads = (0..3).map(|_| pool.fetch_optional("select id from locked"));
+    for read in join_all(reads).await {
+        let error = db::Error::from(read.expect_err("too long"));
+        let code = error.as_database().and_then(|error| error.code());
+        assert_eq!(code.as_deref(), Some("25P04"), "{error}");
+        assert!(error.is_unavailable());
+    }
+    settled(&pool).await;
+    let stats = pool.stats();
+    assert_eq!(stats.repeated, 0, "each is run once");
+    assert_eq!(stats.closed[db::CloseReason::Broken as usize], 3);
+    assert_eq!(stats.closed.iter().sum::<u64>(), 3, "the fourth is well");
+}

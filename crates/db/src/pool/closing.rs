@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use sqlx::Connection as _;
 use tokio::time::timeout;
 
-use crate::error::Loss;
 use crate::metrics::CloseReason;
 use crate::pool::opened::Opened;
 use crate::pool::state::{Permit, Shared, State};
+use crate::sqlstate::Loss;
 
 /// So many connections that break within this time say that the others are broken too.
 const BREAKS: u32 = 3;

@@ -15,18 +15,19 @@ use sqlx::{Connection as _, PgConnection, SqlStr};
 use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 
-use crate::error::{Error, Loss, is_broken, is_conflict, loss};
+use crate::error::{Error, is_broken, is_conflict, loss};
 use crate::limits::Limits;
 use crate::metrics::CloseReason;
 use crate::pool::closing::{close_connections, close_unwanted, discard};
 use crate::pool::condition::Condition;
 use crate::pool::in_transaction::{InTransaction, Patience};
 use crate::pool::opened::Opened;
-use crate::pool::recycle::{Undo, recycle};
+use crate::pool::recycle::{Undo, recycle, who_is_lost};
 use crate::pool::state::{Permit, Shared};
 use crate::said::said;
 use crate::seen;
 use crate::session_effect::SessionEffect;
+use crate::sqlstate::Loss;
 
 /// The janitor replaces connections while they are idle; one that never is goes when it is so much too old.
 const OVERAGE: Duration = Duration::from_secs(30);
@@ -63,7 +64,7 @@ pub struct Connection {
     /// The caller has waited long enough: cancel what runs without further patience.
     pub(crate) overdue: bool,
     /// What an error said about the other connections.
-    loss: Option<Loss>,
+    pub(crate) loss: Option<Loss>,
     /// Taken for more than the one statement that is known already.
     explicit: bool,
     /// How long its caller waited for it.
@@ -157,10 +158,9 @@ impl Connection {
         if let Err(error) = result {
             let read_only = self.transaction.as_ref().is_some_and(|t| t.read_only)
                 || self.pool().replica.is_some();
-            let loss = loss(error);
             // That a read-only transaction or a replica cannot write says nothing about the server.
-            if is_broken(error) || (loss == Loss::Server && !read_only) {
-                self.loss = Some(loss);
+            if is_broken(error) || (loss(error) == Loss::ReadOnly && !read_only) {
+                self.loss = Some(loss(error));
             }
             if let Some(transaction) = &mut self.transaction
                 && transaction.failed.is_none()
@@ -303,12 +303,14 @@ impl Connection {
         let (overdue, loss) = (self.overdue, self.loss());
         runtime.spawn(async move {
             let pool = permit.pool.clone();
-            if recycle(&pool, &mut connection, undo, overdue).await && loss != Loss::Server {
+            let clean = recycle(&pool, &mut connection, undo, overdue).await;
+            if clean && loss == Loss::Connection {
                 pool.metrics.recycled.fetch_add(1, Relaxed);
                 give_back(&mut permit, connection);
             } else if undo == Undo::Anything && loss == Loss::Connection {
                 close_unwanted(&mut permit, connection, CloseReason::Lent);
             } else {
+                let loss = who_is_lost(&pool, &mut connection.inner, loss).await;
                 discard(&mut permit, connection, loss);
             }
         });

@@ -83,12 +83,12 @@ pub(crate) async fn establish(
         let opened = dial(&pool.servers, &pool.config.tls, &options).await;
         let error =
             match opened.map_err(|source| ConnectError::new(&pool.config.only(host), source)) {
-                Err(error) if error.is_authentication() => error,
                 // What it was told is more than it takes: the next attempt says less.
                 Err(error) if error.is_pooler() && !pooled => {
                     pooler::found(pool)?;
                     continue;
                 }
+                Err(error) if error.is_authentication() => error,
                 opened => return opened,
             };
         refused += 1;

@@ -69,7 +69,7 @@ pub(crate) use crate::pool::condition::Condition;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
 pub(crate) use crate::pool::in_transaction::{InTransaction, Patience};
 pub(crate) use crate::pool::permits::Part;
-pub(crate) use crate::pool::recycle::roll_back_to;
+pub(crate) use crate::pool::recycle::{roll_back_to, who_is_lost};
 #[cfg(test)]
 pub(crate) use crate::pool::state::LOCKS;
 pub(crate) use crate::pool::state::{Replica, Shared};

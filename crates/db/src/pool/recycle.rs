@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgTransactionManager;
-use sqlx::{Connection as _, Executor, PgConnection};
+use sqlx::{Connection as _, Executor, PgConnection, Row};
 use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 
@@ -11,6 +11,7 @@ use crate::error::{is_broken, is_in_transaction};
 use crate::pool::opened::Opened;
 use crate::pool::state::Shared;
 use crate::pool::{connect, control_connection, first_question};
+use crate::sqlstate::Loss;
 
 /// How long a connection may take to become clean. It keeps its permit meanwhile, so this is short.
 const DEADLINE: Duration = Duration::from_millis(600);
@@ -135,5 +136,33 @@ async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
             connection.execute("discard all").await.map(drop)
         }
         discarded => discarded,
+    }
+}
+
+/// Whether a server takes no writes, or one session of it alone, in which somebody has said so: behind a pooler perhaps a
+/// stranger. Asked is what no session has set.
+const READS_ONLY: &str = "select pg_is_in_recovery() or (select reset_val = 'on' from pg_settings \
+                          where name = 'default_transaction_read_only')";
+
+/// What an error says about the other connections, once it is known whether the server or only this session takes no writes.
+pub(crate) async fn who_is_lost(pool: &Shared, connection: &mut PgConnection, loss: Loss) -> Loss {
+    if loss != Loss::ReadOnly {
+        return loss;
+    }
+    let asked = async {
+        let row = sqlx::raw_sql(READS_ONLY).fetch_one(connection).await?;
+        row.try_get_unchecked::<bool, _>(0)
+    };
+    match timeout(DEADLINE, asked).await {
+        Ok(Ok(true)) => Loss::Server,
+        Ok(Ok(false)) => {
+            tracing::warn!(
+                event = "read_only_session",
+                "a session of {} takes no writes, although its server does: something has set it to read only, and left it so",
+                pool.config.address()
+            );
+            Loss::Session
+        }
+        Ok(Err(_)) | Err(_) => Loss::Connection,
     }
 }

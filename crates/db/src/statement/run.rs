@@ -10,17 +10,16 @@ use futures_core::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgStatement};
-use sqlx::{Connection as _, Either, Execute, Executor, Postgres, SqlStr};
-use tokio::time::{Sleep, sleep_until, timeout};
+use sqlx::{Either, Execute, Executor, Postgres, SqlStr};
+use tokio::time::{Sleep, sleep_until};
 use tracing::Span;
 
-use crate::error::{Error, is_at_wrong_server, is_broken, is_stale_plan, is_timeout, was_idle};
+use crate::error::{Error, is_broken, is_stale_plan};
 use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
-use crate::pool::{
-    Condition, Connection, Origin, Patience, Pool, Replica, Shared, acquire, on_one_line,
-};
+use crate::pool::{Connection, Origin, Patience, Pool, Replica, Shared, acquire, on_one_line};
 use crate::session_effect::{SessionEffect, controls_transaction};
+use crate::statement::again;
 use crate::statement::answer::{Answer, Step};
 use crate::{seen, spans, usage};
 
@@ -50,6 +49,11 @@ impl Statement {
             arguments,
             persistent,
         })
+    }
+
+    /// Whether it may run a second time after this error, which came before its first row.
+    fn may_repeat(&self, pool: &Pool, error: &sqlx::Error) -> bool {
+        again::may_repeat(pool, &self.sql, self.arguments.is_some(), error)
     }
 
     /// What sqlx gets of it. Behind a pooler a statement without a name may be another client's, so it gets one whatever
@@ -166,7 +170,8 @@ pub(crate) async fn run_on_pool(
         connection.limit(pool).await?;
     }
     match run(&pool.0, &mut connection, statement, answer).await {
-        Err(error) if answer.is_empty() && may_repeat(pool, statement, &error) => {
+        Err(error) if answer.is_empty() && statement.may_repeat(pool, &error) => {
+            again::make_way(pool, &mut connection, &error).await;
             drop(connection);
             pool.0.metrics.repeated.fetch_add(1, Relaxed);
             // Boxed, because each statement would carry the size of what almost none needs.
@@ -207,16 +212,6 @@ async fn once(
         connection.limit(pool).await?;
     }
     run(&pool.0, &mut connection, statement, answer).await
-}
-
-/// Whether a statement that failed before its first row has surely not run, or may run twice.
-fn may_repeat(pool: &Pool, statement: &Statement, error: &sqlx::Error) -> bool {
-    if is_at_wrong_server(error) && pool.0.config.hosts().len() > 1 {
-        // Before the next attempt, so that it does not get another connection to the same server.
-        pool.evict();
-        return statement.arguments.is_some();
-    }
-    was_idle(error) || is_broken(error) && !is_timeout(error) && only_reads(statement.sql.as_str())
 }
 
 /// Runs a statement to its end.
@@ -260,9 +255,9 @@ pub(crate) async fn run(
         match result {
             Err(error) if is_stale_plan(&error) && timer.rows == 0 && !second_time => {
                 second_time = true;
-                Box::pin(forget_statements(connection, after)).await?;
+                Box::pin(again::forget_statements(connection, after)).await?;
             }
-            Err(error) if is_broken(&error) => return Err(explain(patience, error)),
+            Err(error) if is_broken(&error) => return Err(again::explain(patience, error)),
             result => return result,
         }
     }
@@ -351,14 +346,6 @@ async fn pause() {
     .await;
 }
 
-/// Why a connection broke, as well as that is known.
-fn explain(patience: Option<Patience>, error: sqlx::Error) -> sqlx::Error {
-    match patience {
-        Some(patience) => patience.explain(error),
-        None => error,
-    }
-}
-
 /// Nothing is sent in a transaction that has ended, or that would end it behind its back. Gives how long it may take.
 fn verify(
     connection: &mut Connection,
@@ -376,16 +363,4 @@ fn verify(
         return Err(sqlx::Error::InvalidArgument(instead.to_owned()));
     }
     Ok(patience)
-}
-
-/// Makes the server and sqlx forget their prepared statements, after a table changed under them.
-async fn forget_statements(
-    connection: &mut Connection,
-    after: Condition,
-) -> Result<(), sqlx::Error> {
-    let limit = connection.socket_timeout.unwrap_or(Duration::MAX);
-    let forgotten = timeout(limit, connection.inner().clear_cached_statements()).await;
-    let result = forgotten.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
-    connection.ended(after, result.as_ref().copied());
-    result
 }

@@ -1,4 +1,5 @@
-//! What PostgreSQL's error codes mean to a client: the one place that knows them.
+//! What PostgreSQL's error codes mean to a client, but for those by which `db::Error::is_unavailable` knows that the database is
+//! the trouble.
 
 use axum::http::StatusCode;
 
@@ -7,7 +8,7 @@ const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
 /// A code or the class it begins with, the status, and what is said of a 409 and of a field; `{rule}` is the constraint.
-const MEANINGS: [(&str, StatusCode, &str); 22] = [
+const MEANINGS: [(&str, StatusCode, &str); 16] = [
     // unique_violation, exclusion_violation, foreign_key_violation
     (
         "23505",
@@ -37,14 +38,6 @@ const MEANINGS: [(&str, StatusCode, &str); 22] = [
     ("22007", INVALID, "a date or time is out of range"),
     ("22008", INVALID, "a date or time is out of range"),
     ("22P02", INVALID, "a value cannot be read"),
-    // serialization_failure, deadlock_detected, query_canceled (statement_timeout), lock_not_available
-    ("40001", UNAVAILABLE, ""),
-    ("40P01", UNAVAILABLE, ""),
-    ("57014", UNAVAILABLE, ""),
-    ("55P03", UNAVAILABLE, ""),
-    // read_only_sql_transaction (a standby, in a failover), insufficient_resources
-    ("25006", UNAVAILABLE, ""),
-    ("53", UNAVAILABLE, ""),
     // insufficient_privilege, invalid_schema_name, undefined_table: the database is not yet what the service needs, of which
     // /readyz says more
     ("42501", UNAVAILABLE, ""),
@@ -73,7 +66,7 @@ mod tests {
         for (status, codes) in [
             (409, "23505 23P01 23503"),
             (422, "23514 23502 22021 22P05 22001 22003 22007 22008 22P02"),
-            (503, "40001 40P01 57014 55P03 25006 53200 42501 3F000 42P01"),
+            (503, "42501 3F000 42P01"),
             (500, "22012 42703"),
         ] {
             for code in codes.split(' ') {

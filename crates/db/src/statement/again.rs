@@ -1,0 +1,58 @@
+//! Whether a statement that failed runs a second time, and what is done before.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, SqlStr};
+use tokio::time::timeout;
+
+use crate::error::{
+    Error, is_at_wrong_server, is_broken, is_out_of_time, is_timeout, loss, never_ran,
+};
+use crate::only_reads::only_reads;
+use crate::pool::{Condition, Connection, Patience, Pool, who_is_lost};
+use crate::sqlstate::Loss;
+
+/// Whether a statement that failed before its first row has surely not run, or may run twice. `alone` if it is surely one.
+pub(crate) fn may_repeat(pool: &Pool, sql: &SqlStr, alone: bool, error: &sqlx::Error) -> bool {
+    if is_at_wrong_server(error) {
+        return pool.0.config.hosts().len() > 1 && alone;
+    }
+    let cut_off = is_broken(error) && !is_timeout(error) && !is_out_of_time(error);
+    never_ran(error) || cut_off && only_reads(sql.as_str())
+}
+
+/// Before the next attempt, so that it does not get another connection to the same server. That one session takes no writes
+/// is not believed of the server.
+pub(crate) async fn make_way(pool: &Pool, connection: &mut Connection, error: &sqlx::Error) {
+    if !is_at_wrong_server(error) {
+        return;
+    }
+    let loss = match is_timeout(error) {
+        true => Loss::Server,
+        false => who_is_lost(&pool.0, connection.inner(), loss(error)).await,
+    };
+    connection.loss = Some(loss);
+    if loss != Loss::Session {
+        pool.evict();
+    }
+}
+
+/// Why a connection broke, as well as that is known.
+pub(crate) fn explain(patience: Option<Patience>, error: sqlx::Error) -> sqlx::Error {
+    match patience {
+        Some(patience) => patience.explain(error),
+        None => error,
+    }
+}
+
+/// Makes the server and sqlx forget their prepared statements, after a table changed under them.
+pub(crate) async fn forget_statements(
+    connection: &mut Connection,
+    after: Condition,
+) -> Result<(), sqlx::Error> {
+    let limit = connection.socket_timeout.unwrap_or(Duration::MAX);
+    let forgotten = timeout(limit, connection.inner().clear_cached_statements()).await;
+    let result = forgotten.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
+    connection.ended(after, result.as_ref().copied());
+    result
+}
