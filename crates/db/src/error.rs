@@ -200,14 +200,19 @@ pub(crate) fn is_at_wrong_server(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether a replica failed in what a primary may answer: it does not answer, it takes no writes, it stopped a statement to go on
-/// replaying, or it lacks a table that was just made.
+/// Whether a replica failed in what a primary may answer: it does not answer, it takes no writes, it stopped a statement or kept it
+/// waiting to go on replaying, it lacks a table or a schema that was just made, or it is in trouble itself (its time, memory,
+/// disk or data).
 pub(crate) fn is_of_replica(error: &Error) -> bool {
     match error {
-        Error::Connect(_) | Error::NoAnswer(_) | Error::Failover => true,
+        Error::Connect(_) | Error::NoAnswer(_) | Error::StatementTimeout(_) | Error::Failover => {
+            true
+        }
         Error::Sqlx(error) => {
             let code = code_of(error).unwrap_or_default();
-            let of_standby = ["25006", "40001", "55000", "0A000", "42"];
+            let of_standby = [
+                "25006", "0A000", "3D", "3F", "40", "42", "53", "55", "57", "58", "XX",
+            ];
             is_broken(error) || of_standby.iter().any(|start| code.starts_with(start))
         }
         _ => false,

@@ -6,41 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use db::{Config, Pool, ReplicaState, Seen, with_seen};
+use db::{Pool, ReplicaState, Seen, with_seen};
 use local_postgres::{Cluster, Stop};
 use support::proxy::Proxy;
+use support::replicas::{TABLE, fresh, pool_of, port_of, states};
 use support::until;
 use tokio::task::JoinHandle;
-
-const TABLE: &str = "create table client (id int primary key, value bigint not null); \
-                     insert into client select n, 0 from generate_series(0, 99) as n";
-
-/// A pool of a primary and of standbys at these URLs, each with these parameters.
-fn pool_of(primary: &str, standbys: &[String], parameters: &str) -> Pool {
-    let mut config = Config::parse(&format!("{primary}?connection_limit=8")).expect("a valid URL");
-    let standby = |url: &String| {
-        Config::parse(&format!("{url}?connection_limit=8&{parameters}")).expect("a valid URL")
-    };
-    config.replicas = standbys.iter().map(standby).collect();
-    Pool::new(config)
-}
-
-fn states(pool: &Pool) -> Vec<ReplicaState> {
-    pool.replicas()
-        .into_iter()
-        .map(|replica| replica.state)
-        .collect()
-}
-
-async fn fresh(pool: &Pool) {
-    until("all replicas are fresh", async || {
-        let _ = pool.read();
-        states(pool)
-            .iter()
-            .all(|state| *state == ReplicaState::Fresh)
-    })
-    .await;
-}
 
 async fn value(pool: &Pool, id: i32) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("select value from client where id = $1")
@@ -71,13 +42,6 @@ async fn reading(pool: &Pool, id: i32, token: Option<&str>) -> Result<i64, sqlx:
     with_seen(seen, value(pool, id)).await
 }
 
-async fn port_of(pool: &Pool) -> i32 {
-    sqlx::query_scalar("select inet_server_port()")
-        .fetch_one(pool)
-        .await
-        .expect("an answer")
-}
-
 #[tokio::test]
 async fn who_wrote_reads_it_and_who_did_not_reads_at_the_replica() {
     let primary = Cluster::temporary().expect("a primary");
@@ -86,13 +50,11 @@ async fn who_wrote_reads_it_and_who_did_not_reads_at_the_replica() {
     // Late for as long as the test takes.
     let lag = "replica_max_lag=300";
     let pool = pool_of(&primary.url("postgres"), &[standby.url("postgres")], lag);
-    assert_eq!(
-        port_of(pool.read()).await,
-        i32::from(primary.port()),
-        "nothing is known yet"
-    );
+    let port = async || port_of(&pool, "").await.expect("an answer");
+    let at_primary = i32::from(primary.port());
+    assert_eq!(port().await, at_primary, "nothing is known yet");
     fresh(&pool).await;
-    assert_eq!(port_of(pool.read()).await, i32::from(standby.port()));
+    assert_eq!(port().await, i32::from(standby.port()));
     standby
         .sql("postgres", "select pg_wal_replay_pause()")
         .expect("paused");
@@ -179,7 +141,8 @@ async fn a_url_of_a_primary_is_no_replica() {
         states(&pool) == [ReplicaState::Primary]
     })
     .await;
-    assert_eq!(port_of(pool.read()).await, i32::from(primary.port()));
+    let port = port_of(&pool, "").await.expect("an answer");
+    assert_eq!(port, i32::from(primary.port()));
     assert_eq!(pool.replicas()[0].reads, 0);
 }
 

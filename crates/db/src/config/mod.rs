@@ -37,6 +37,9 @@ pub use crate::config::error::ConfigError;
 pub use crate::config::hosts::TargetSessionAttrs;
 pub use crate::config::parameters::PARAMETERS;
 
+/// Longest wait for a lock at a replica, where nobody has set another one.
+const REPLICA_LOCK_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// Everything the pool can be told. [`Config::parse`] reads it from a URL; the fields may be changed afterwards.
 ///
 /// A duration of `None` means "no limit", written `0` in the URL. Nothing here ever prints a password.
@@ -222,6 +225,16 @@ impl Config {
                 default.idle_in_transaction_session_timeout,
             ),
             ..Limits::default()
+        }
+    }
+
+    /// Makes this the configuration of a replica, whose primary answers what waits there for a lock: a quarter of the default
+    /// and at most [`REPLICA_LOCK_TIMEOUT`], unless somebody has set another one.
+    pub(crate) fn wait_less_for_locks(&mut self) {
+        let default = Self::new(self.endpoint.clone()).lock_timeout;
+        if !given_in(&self.given, "lock_timeout") && self.lock_timeout == default {
+            let limit = default.map(|limit| (limit / 4).min(REPLICA_LOCK_TIMEOUT));
+            self.lock_timeout = limit;
         }
     }
 

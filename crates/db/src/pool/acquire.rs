@@ -16,6 +16,7 @@ use crate::pool::connection::Connection;
 use crate::pool::holder::{Caller, Origin};
 use crate::pool::queue::{queue, take_turn, until_deadline};
 use crate::pool::state::{Nested, Permit, Shared, State, Taken};
+use crate::pool::strain::LEASES;
 use crate::pool::{connect, janitor};
 use crate::{spans, usage, work};
 
@@ -343,7 +344,7 @@ async fn available(pool: &Arc<Shared>, caller: &Caller) -> Result<Taken, Error> 
     }
 }
 
-/// A connection of the pool; of its primary if it is a replica that does not answer.
+/// A connection of the pool; of its primary if it is a replica that does not answer, or on which others have just failed.
 pub(crate) async fn acquire_anywhere(
     pool: &Arc<Shared>,
     limits: Option<&Limits>,
@@ -352,15 +353,19 @@ pub(crate) async fn acquire_anywhere(
     let Some(replica) = &pool.replica else {
         return acquire(pool, limits, origin).await;
     };
-    let acquired = tokio::select! {
-        acquired = acquire(pool, limits, origin.clone()) => acquired,
-        () = replica.health.lost() => Err(Error::NoAnswer(Duration::ZERO)),
+    let acquired = match replica.health.strain.allows(LEASES) {
+        false => None,
+        true => Some(tokio::select! {
+            acquired = acquire(pool, limits, origin.clone()) => acquired,
+            () = replica.health.lost() => Err(Error::NoAnswer(Duration::ZERO)),
+        }),
     };
+    let left = |error: &Error| replica.health.leaves_to_primary(error);
     match acquired {
-        Err(error) if replica.health.leaves_to_primary(&error) => {
+        Some(acquired) if !acquired.as_ref().is_err_and(left) => acquired,
+        _ => {
             pool.metrics.fallbacks.fetch_add(1, Relaxed);
             acquire(&replica.primary, limits, origin).await
         }
-        acquired => acquired,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::error::{Error, is_of_replica};
+use crate::pool::strain::Strain;
 
 /// What a replica is good for.
 ///
@@ -85,6 +86,8 @@ pub(crate) struct Health {
     replayed: AtomicU64,
     /// Microseconds; 0 for not known, else one more.
     lag: AtomicU64,
+    /// What it could not answer lately.
+    pub(crate) strain: Strain,
     /// It does not answer any more.
     lost: Notify,
     /// Somebody has to see more than it is known to show.

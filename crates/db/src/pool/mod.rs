@@ -3,7 +3,7 @@
 //!
 //! `close` · `replicas`, `check` · `watch` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` · `connection` ·
 //! `in_transaction`, `recycle` · `control_connection` · `connect` · `hosts` · `handshake`, `first_question` · `pooler` · `closing` ·
-//! `report` · `state` · `opened`, `permits`, `holder`, `servers`, `health` · `condition`, `delay`
+//! `report` · `state` · `opened`, `permits`, `holder`, `servers`, `health` · `condition`, `delay`, `strain`
 
 mod acquire;
 mod addresses;
@@ -40,6 +40,7 @@ mod replicas;
 mod report;
 mod servers;
 mod state;
+mod strain;
 mod watch;
 
 use std::fmt;
@@ -73,6 +74,7 @@ pub(crate) use crate::pool::recycle::{roll_back_to, who_is_lost};
 #[cfg(test)]
 pub(crate) use crate::pool::state::LOCKS;
 pub(crate) use crate::pool::state::{Replica, Shared};
+pub(crate) use crate::pool::strain::LEASES;
 
 /// A pool of connections to one database. Clones are the same pool.
 ///

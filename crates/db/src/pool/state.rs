@@ -92,9 +92,10 @@ impl Shared {
         }
     }
 
-    /// The pool of a replica, with its primary's hooks where it has none.
+    /// The pool of a replica, with its primary's hooks where it has none, and no long waits for what that can answer.
     pub(crate) fn of_replica(config: &Config, primary: &Arc<Self>) -> Self {
         let mut config = config.clone();
+        config.wait_less_for_locks();
         config.hooks = config.hooks.or(&primary.config.hooks);
         let replica = Replica {
             primary: primary.clone(),

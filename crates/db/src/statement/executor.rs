@@ -11,9 +11,9 @@ use sqlx::{Execute, Executor, Postgres, SqlStr};
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::pool::{Connection, Origin, Pool, acquire};
+use crate::pool::{Connection, LEASES, Origin, Pool, acquire};
 use crate::session_effect::SessionEffect;
-use crate::statement::answer::Step;
+use crate::statement::answer::{Answer, Step};
 use crate::statement::rows::Rows;
 use crate::statement::run::{Statement, run, run_on_pool};
 
@@ -110,7 +110,7 @@ impl<'c> Executor<'c> for &'c mut Connection {
         let statement = Statement::new(query);
         Box::pin(async move {
             let mut result = PgQueryResult::default();
-            run(&self.pool(), self, &statement?, &mut result).await?;
+            run_on_lease(self, &statement?, &mut result).await?;
             Ok(result)
         })
     }
@@ -122,7 +122,7 @@ impl<'c> Executor<'c> for &'c mut Connection {
     {
         let statement = Statement::new(query);
         Box::pin(Rows::of(|mut rows| async move {
-            run(&self.pool(), self, &statement?, &mut rows).await
+            run_on_lease(self, &statement?, &mut rows).await
         }))
     }
 
@@ -137,7 +137,7 @@ impl<'c> Executor<'c> for &'c mut Connection {
         let statement = Statement::new(query);
         Box::pin(async move {
             let mut row = None;
-            run(&self.pool(), self, &statement?, &mut row).await?;
+            run_on_lease(self, &statement?, &mut row).await?;
             Ok(row)
         })
     }
@@ -159,6 +159,24 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
     {
         self.lend().describe(sql)
+    }
+}
+
+/// Runs a statement on a lease or in a transaction. One that a replica fails in sends the next of them to the primary.
+async fn run_on_lease(
+    connection: &mut Connection,
+    statement: &Statement,
+    answer: &mut impl Answer,
+) -> Result<(), sqlx::Error> {
+    let pool = connection.pool();
+    let ran = run(&pool, connection, statement, answer).await;
+    match (&pool.replica, ran) {
+        (Some(replica), Err(error)) => {
+            let error = Error::from(error);
+            replica.health.strain.failed(LEASES, &error);
+            Err(error.into())
+        }
+        (_, ran) => ran,
     }
 }
 

@@ -181,22 +181,29 @@ pub(crate) async fn run_on_pool(
     }
 }
 
-/// Runs a read on a replica, or on the primary if the replica does not answer.
+/// Runs a read on a replica, or on the primary if the replica does not answer, or has just failed in the same.
 async fn run_on_replica(
     pool: &Pool,
     replica: &Replica,
     statement: &Statement,
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
-    let ran = tokio::select! {
-        ran = once(pool, statement, answer) => ran,
-        () = replica.health.lost() => Err(Error::NoAnswer(Duration::ZERO).into()),
-    };
-    let error = match ran.map_err(Error::from) {
-        Err(error) if answer.is_empty() && replica.health.leaves_to_primary(&error) => error,
-        ran => return Ok(ran?),
-    };
-    tracing::debug!("a replica left a read to the primary: {error}");
+    let (health, sql) = (&replica.health, statement.sql.as_str());
+    if health.strain.allows(sql) {
+        let ran = tokio::select! {
+            ran = once(pool, statement, answer) => ran,
+            () = health.lost() => Err(Error::NoAnswer(Duration::ZERO).into()),
+        };
+        let Err(error) = ran.map_err(Error::from) else {
+            health.strain.answered(sql);
+            return Ok(());
+        };
+        tracing::debug!("a replica did not answer a read: {error}");
+        health.strain.failed(sql, &error);
+        if !answer.is_empty() || !health.leaves_to_primary(&error) {
+            return Err(error.into());
+        }
+    }
     pool.0.metrics.fallbacks.fetch_add(1, Relaxed);
     run_on_pool(&pool.primary(replica), statement, answer).await
 }

@@ -6,6 +6,7 @@ pub(crate) mod certificates;
 pub(crate) mod gatekeeper;
 pub(crate) mod instances;
 pub(crate) mod proxy;
+pub(crate) mod replicas;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,121 @@
+//! What a replica could not answer lately although it is well: of that it is asked less, for a pause that grows.
+//!
+//! A table that its replay has locked, a statement that is too slow there, a disk that is full: the next one of the same
+//! statements would only wait for the same. Everything else is read there as before.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, code_of};
+
+/// The first pause, and the longest: each is twice as long as the one before.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+/// So many are remembered at most.
+const MOST: usize = 256;
+
+/// Leases and transactions, of which nobody knows at their begin what they will ask for.
+pub(crate) const LEASES: &str = "";
+
+/// SQLSTATEs, or what they begin with, of a replica that is well and yet does not answer: a lock, a timeout or an operator, a conflict with
+/// replay, want of resources, a fault of its machine or of its data.
+const OF_STRAIN: [&str; 6] = ["55P03", "57014", "40", "53", "58", "XX"];
+
+#[derive(Debug, Default)]
+pub(crate) struct Strain {
+    /// Whether there is anything, so that nobody takes the lock as long as there is not.
+    any: AtomicBool,
+    pauses: Mutex<Vec<Pause>>,
+}
+
+#[derive(Debug)]
+struct Pause {
+    /// The hash of a statement's text.
+    of: u64,
+    until: Instant,
+    length: Duration,
+    /// Somebody finds out whether it is over.
+    tried: bool,
+}
+
+impl Strain {
+    /// Whether the replica may be asked. After each pause one may be who finds out whether it answers again.
+    pub(crate) fn allows(&self, text: &str) -> bool {
+        if !self.any.load(Relaxed) {
+            return true;
+        }
+        let (of, now) = (hash(text), Instant::now());
+        let mut pauses = self.pauses();
+        let Some(pause) = pauses.iter_mut().find(|pause| pause.of == of) else {
+            return true;
+        };
+        let over = now >= pause.until;
+        if over {
+            (pause.until, pause.tried) = (now + pause.length, true);
+        }
+        over
+    }
+
+    /// The replica has answered.
+    pub(crate) fn answered(&self, text: &str) {
+        if self.any.load(Relaxed) {
+            let of = hash(text);
+            let mut pauses = self.pauses();
+            pauses.retain(|pause| pause.of != of);
+            self.any.store(!pauses.is_empty(), Relaxed);
+        }
+    }
+
+    /// The replica has failed: if it is strained, it is left alone with that for a while.
+    pub(crate) fn failed(&self, text: &str, error: &Error) {
+        if !is_of_strain(error) {
+            return;
+        }
+        let (of, now) = (hash(text), Instant::now());
+        let mut pauses = self.pauses();
+        match pauses.iter_mut().find(|pause| pause.of == of) {
+            // Those that were under way with the first one say nothing new.
+            Some(pause) if !pause.tried => {}
+            Some(pause) => {
+                let length = (pause.length * 2).min(LONGEST);
+                (pause.length, pause.until, pause.tried) = (length, now + length, false);
+            }
+            None => {
+                pauses.retain(|pause| now < pause.until + LONGEST);
+                if pauses.len() == MOST {
+                    pauses.swap_remove(0);
+                }
+                pauses.push(Pause {
+                    of,
+                    until: now + FIRST,
+                    length: FIRST,
+                    tried: false,
+                });
+            }
+        }
+        self.any.store(true, Relaxed);
+    }
+
+    fn pauses(&self) -> MutexGuard<'_, Vec<Pause>> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_of_strain(error: &Error) -> bool {
+    match error {
+        Error::StatementTimeout(_) => true,
+        Error::Sqlx(error) => {
+            let code = code_of(error).unwrap_or_default();
+            OF_STRAIN.iter().any(|start| code.starts_with(start))
+        }
+        _ => false,
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
