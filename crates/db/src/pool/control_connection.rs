@@ -33,22 +33,26 @@ pub(crate) struct Progress {
     pub(crate) position: u64,
     /// What a primary has written, also if it is not on disk yet.
     pub(crate) written: u64,
-    /// The history that it writes or follows: another one begins with each promotion.
+    /// The history that it writes or follows: another one begins with each promotion. Of a standby without a stream it is only
+    /// known that it has come so far.
     pub(crate) timeline: i64,
+    /// Whether that is the history, and no earlier one.
+    pub(crate) is_exact: bool,
 }
 
 /// Asks for that.
 pub(crate) async fn progress(pool: &Shared) -> Result<Progress, Error> {
-    // Which timeline a standby follows is told to members of pg_read_all_stats; to others what its last restart point says,
-    // which may be minutes old.
+    // Which timeline a standby follows is told to members of pg_read_all_stats while there is a stream; otherwise what has
+    // reached its disk says how far it is at least, which may be minutes old.
     const SQL: &str = "\
         select standby::text, \
                case when standby then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end::text, \
                case when standby then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text, \
-               case when standby then coalesce((select received_tli from pg_stat_wal_receiver), \
-                                               (select timeline_id from pg_control_checkpoint())) \
-                    else ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int end::text \
-          from pg_is_in_recovery() as standby";
+               case when standby then coalesce(stream.received_tli, \
+                      (select greatest(c.timeline_id, r.min_recovery_end_timeline) from pg_control_checkpoint() c, pg_control_recovery() r)) \
+                    else ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int end::text, \
+               (not standby or stream.received_tli is not null)::text \
+          from pg_is_in_recovery() as standby left join pg_stat_wal_receiver as stream on true";
     let row = run(pool, SQL).await?.pop();
     let row = row.ok_or(sqlx::Error::RowNotFound)?;
     let text = |index: usize| row.try_get_unchecked::<Option<String>, _>(index);
@@ -58,6 +62,7 @@ pub(crate) async fn progress(pool: &Shared) -> Result<Progress, Error> {
         position: position(text(1)?),
         written: position(text(2)?),
         timeline: text(3)?.and_then(|text| text.parse().ok()).unwrap_or(0),
+        is_exact: text(4)?.as_deref() == Some("true"),
     })
 }
 

@@ -4,6 +4,9 @@
 //! How far a replica is behind is said in this process's own time: how long ago the primary was first seen further than the
 //! replica is now. So an idle primary makes nobody late, and a replica whose replay or whose stream stands still is found,
 //! whatever it says about itself.
+//!
+//! What was known stays while nothing better is: a primary that does not answer writes nothing that a replica could lack, so the
+//! time stands still with its last answer, and a standby that has lost its stream is still in the history that it was in.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -38,6 +41,8 @@ struct History {
     last: Option<(u64, u64)>,
     /// The primary's, as last seen.
     timeline: i64,
+    /// When that was.
+    answered: Option<Instant>,
 }
 
 impl History {
@@ -85,21 +90,27 @@ impl History {
         })
     }
 
-    /// What a replica with this answer is good for, how far it has surely come, and how far it is behind.
+    /// What a replica with this answer is good for, how far it has surely come, and how far it is behind. `timeline` is what
+    /// was known of it, and then is what is.
     fn judge(
         &self,
         now: Instant,
         limit: Duration,
         answer: Result<Progress, Error>,
+        timeline: &mut i64,
     ) -> (ReplicaState, u64, Option<Duration>) {
         let Ok(progress) = answer else {
             return (ReplicaState::Down, 0, None);
+        };
+        *timeline = match progress.is_exact {
+            true => progress.timeline,
+            false => progress.timeline.max(*timeline),
         };
         if !progress.standby {
             return (ReplicaState::Primary, 0, None);
         }
         // Positions of two histories cannot be compared.
-        if ![0, progress.timeline].contains(&self.timeline) {
+        if ![0, *timeline].contains(&self.timeline) {
             return (ReplicaState::Diverged, 0, None);
         }
         let lag = self.lag(now, progress.position);
@@ -120,10 +131,11 @@ impl History {
 /// Looks after these replicas of one primary, until one of the pools is closed.
 pub(crate) async fn watch(replicas: Vec<Weak<Shared>>, wanted: Arc<Notify>) {
     let mut history = History::default();
+    let mut timelines = vec![0; replicas.len()];
     loop {
         let all: Option<Vec<Arc<Shared>>> = replicas.iter().map(Weak::upgrade).collect();
         let Some(all) = all else { return };
-        if !look(&all, &mut history).await {
+        if !look(&all, &mut history, &mut timelines).await {
             return;
         }
         drop(all);
@@ -134,7 +146,7 @@ pub(crate) async fn watch(replicas: Vec<Weak<Shared>>, wanted: Arc<Notify>) {
 }
 
 /// Looks once. Says whether there is a next time.
-async fn look(replicas: &[Arc<Shared>], history: &mut History) -> bool {
+async fn look(replicas: &[Arc<Shared>], history: &mut History, timelines: &mut [i64]) -> bool {
     let of_replicas: Vec<(&Arc<Shared>, &Replica)> = replicas
         .iter()
         .filter_map(|pool| Some((pool, pool.replica.as_ref()?)))
@@ -153,14 +165,17 @@ async fn look(replicas: &[Arc<Shared>], history: &mut History) -> bool {
         position,
         written,
         timeline,
+        ..
     }) = primary
     {
         history.add(now, position, written);
-        history.timeline = timeline;
+        (history.timeline, history.answered) = (timeline, Some(now));
     }
-    for ((pool, replica), answer) in of_replicas.into_iter().zip(answers) {
+    let now = history.answered.unwrap_or(now);
+    let answers = answers.into_iter().zip(timelines);
+    for ((pool, replica), (answer, timeline)) in of_replicas.into_iter().zip(answers) {
         let limit = pool.config.replica_max_lag.unwrap_or(Duration::MAX);
-        let (state, replayed, lag) = history.judge(now, limit, answer);
+        let (state, replayed, lag) = history.judge(now, limit, answer, timeline);
         let before = replica.health.found(state, replayed, lag);
         tell(pool, before, state, lag.unwrap_or_default());
     }
@@ -189,7 +204,8 @@ fn tell(pool: &Shared, before: ReplicaState, state: ReplicaState, lag: Duration)
         ),
         ReplicaState::Diverged => tracing::warn!(
             event = "replica",
-            "the replica {address} follows another timeline than the primary, so it gets no reads until it follows that"
+            "the replica {address} follows another timeline than the primary, or has not said yet that it follows this one, so it gets \
+             no reads until then; to a role with pg_read_all_stats it says so at once"
         ),
         ReplicaState::Primary => tracing::warn!(
             event = "replica",
@@ -243,13 +259,43 @@ mod tests {
                 position: u64::from(looks - 20 * late),
                 written: 0,
                 timeline: 0,
+                is_exact: false,
             };
-            history.judge(end, limit, Ok(progress)).0
+            history.judge(end, limit, Ok(progress), &mut 0).0
         };
         let limit = Duration::from_secs(900);
         assert_eq!(judged(590, limit), ReplicaState::Fresh);
         assert_eq!(judged(1000, limit), ReplicaState::Behind);
         assert_eq!(judged(1000, Duration::MAX), ReplicaState::Fresh);
+    }
+
+    #[test]
+    fn what_is_known_of_a_timeline_stays_until_something_better_is() {
+        let mut history = History::default();
+        let mut known = 0;
+        let mut judged = |primary, timeline, is_exact| {
+            history.timeline = primary;
+            let progress = Progress {
+                standby: true,
+                position: 0,
+                written: 0,
+                timeline,
+                is_exact,
+            };
+            let now = Instant::now();
+            history
+                .judge(now, Duration::MAX, Ok(progress), &mut known)
+                .0
+        };
+        use ReplicaState::{Diverged, Fresh};
+        assert_eq!(judged(2, 1, false), Diverged, "it has not said so");
+        assert_eq!(judged(2, 2, true), Fresh);
+        assert_eq!(judged(2, 1, false), Fresh, "its stream has ended");
+        assert_eq!(judged(3, 1, false), Diverged, "another was promoted");
+        assert_eq!(judged(3, 2, true), Diverged);
+        assert_eq!(judged(3, 3, false), Fresh, "its restart point");
+        assert_eq!(judged(3, 2, true), Diverged, "it was made anew");
+        assert_eq!(judged(3, 2, false), Diverged);
     }
 
     #[test]
