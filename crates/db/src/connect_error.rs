@@ -5,11 +5,17 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
+use sqlx::postgres::PgDatabaseError;
+
 use crate::certificate;
 use crate::config::Config;
+use crate::config::connection::quote_identifier;
 use crate::config::hosts::Host;
 use crate::said::{PASSWORD, said};
 use crate::sqlstate;
+
+/// PostgreSQL's code for a server that has no room for one more session, or not for this role or this database.
+const TOO_MANY: &str = "53300";
 
 /// Why a connection could not be opened, in words that name the cause.
 ///
@@ -43,9 +49,7 @@ impl ConnectError {
             (_, "3D000") => format!(
                 "Database `{database}` does not exist at `{address}`; create it or correct DATABASE_URL"
             ),
-            (_, "53300") => format!(
-                "Too many connections at `{address}`: lower connection_limit or the number of instances, or set connection_limit=auto ({text})"
-            ),
+            (_, TOO_MANY) => too_many(config, &source),
             (_, "57P03") => {
                 format!("Database server at `{address}` is starting up or shutting down")
             }
@@ -139,7 +143,7 @@ impl ConnectError {
 
     /// Whether the server is there but has no room for one more.
     pub(crate) fn is_server_full(&self) -> bool {
-        code(&self.source) == "53300"
+        code(&self.source) == TOO_MANY
     }
 
     /// Whether another password, or another user, may be accepted. Nobody is told who does not answer.
@@ -172,6 +176,46 @@ impl Error for ConnectError {}
 fn code(source: &sqlx::Error) -> Cow<'_, str> {
     let error = source.as_database_error();
     error.and_then(|error| error.code()).unwrap_or_default()
+}
+
+/// Which of its limits the server has come to, and what helps with that one. Its text is in any language, but the place in its source that
+/// it names beside is not; where it names none of these, all three are to be looked at.
+fn too_many(config: &Config, source: &sqlx::Error) -> String {
+    let error = source.as_database_error();
+    let error = error.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let (role, database) = (
+        quote_identifier(config.username()),
+        quote_identifier(config.database()),
+    );
+    let (limit, or) = match error.and_then(PgDatabaseError::routine) {
+        Some("InitializeSessionUserId") => (
+            format!("the role {role} has all that it may have in all databases together"),
+            format!("alter role {role} connection limit …"),
+        ),
+        Some("CheckMyDatabase") => (
+            format!("the database {database} has all that it may have"),
+            format!("alter database {database} connection limit …"),
+        ),
+        Some("InitPostgres" | "InitProcess" | "ProcessStartupPacket" | "BackendInitialize") => (
+            "the server has no room for more".to_owned(),
+            "give it more max_connections".to_owned(),
+        ),
+        _ => (
+            format!(
+                "the server, the role {role} or the database {database} has all that it may have"
+            ),
+            "raise that limit".to_owned(),
+        ),
+    };
+    let auto = match config.connection_limit_auto {
+        true => "",
+        false => " set connection_limit=auto,",
+    };
+    format!(
+        "Too many connections at `{}`: {limit}; lower connection_limit or the number of instances,{auto} or {or} ({})",
+        config.address(),
+        said(source)
+    )
 }
 
 fn tls(config: &Config, source: &sqlx::Error, error: &dyn fmt::Display) -> String {

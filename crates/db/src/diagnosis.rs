@@ -24,7 +24,7 @@ pub enum PoolState {
     Busy,
     /// All are.
     Full,
-    /// No connection can be opened.
+    /// None is open, and none can be opened.
     Down,
     /// The pool is closed.
     Closed,
@@ -78,7 +78,7 @@ pub(crate) struct View {
     pub(crate) connecting: u32,
     /// Who has held a connection longest, and for how long.
     pub(crate) longest: Option<(String, Duration)>,
-    /// The last failure to open a connection, if the database is out of reach.
+    /// The last failure to open a connection, if none can be opened.
     pub(crate) outage: Option<Arc<ConnectError>>,
     pub(crate) closed: bool,
     /// How many more connections the server has room for, if it was asked.
@@ -94,8 +94,8 @@ impl View {
             Self { closed: true, .. } => PoolState::Closed,
             Self {
                 outage: Some(_), ..
-            } => PoolState::Down,
-            Self { in_use, limit, .. } if in_use >= limit => PoolState::Full,
+            } if !self.is_crowded() || self.open == 0 => PoolState::Down,
+            Self { in_use, .. } if *in_use >= self.most() => PoolState::Full,
             Self { in_use: 0, .. } => PoolState::Quiet,
             _ => PoolState::Busy,
         };
@@ -108,18 +108,46 @@ impl View {
         Diagnosis { state, sentence }
     }
 
-    fn down(&self) -> String {
+    /// Whether the database answers, and has no room for one more connection.
+    fn is_crowded(&self) -> bool {
+        let outage = self.outage.as_ref();
+        outage.is_some_and(|error| error.is_server_full())
+    }
+
+    /// How many connections there can be now.
+    fn most(&self) -> u32 {
+        match self.is_crowded() {
+            true => self.open.min(self.limit),
+            false => self.limit,
+        }
+    }
+
+    /// Why no connection can be opened.
+    fn why(&self) -> String {
         let why = self.outage.as_ref().map(ToString::to_string);
-        format!(
-            "The database cannot be reached: {}. The pool tries again by itself.",
-            why.unwrap_or_default()
-        )
+        why.unwrap_or_default()
+    }
+
+    fn down(&self) -> String {
+        let what = match self.is_crowded() {
+            true => "The database has no room for this pool",
+            false => "The database cannot be reached",
+        };
+        format!("{what}: {}. The pool tries again by itself.", self.why())
     }
 
     /// All connections are in use, and callers wait.
     fn full(&self) -> String {
         let (waiting, limit, setting) = (self.waiting, self.limit, self.setting);
         let wait = if waiting == 1 { "waits" } else { "wait" };
+        if self.is_crowded() {
+            return format!(
+                "The pool is full: {waiting} {wait}, and no more than {} of {limit} connections can be opened. {}. The pool \
+                 tries again by itself.",
+                self.open,
+                self.why()
+            );
+        }
         let more = match self.room {
             Some(0) => None,
             Some(room) => Some(format!(

@@ -346,7 +346,7 @@ table! {
         idle "db.client.connection.count" ("db.client.connection.state" = "idle") "Connections open and ready for the next caller";
         in_use "db.client.connection.count" ("db.client.connection.state" = "used") "Connections open, by state";
         waiting "db.client.connection.pending_requests" "Callers waiting for a connection";
-        up "db.client.database.up" "1, or 0 while the last attempts to open a connection have failed";
+        up "db.client.database.up" "1, or 0 while the last attempts to open a connection have failed for another reason than want of room";
     }
     counters {
         acquired "db.client.connection.acquired" "Leases given";

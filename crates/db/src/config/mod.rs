@@ -1,7 +1,7 @@
 //! The pool's settings: `DATABASE_URL` with Prisma's parameters, taken out before sqlx sees them.
 
 mod address;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod environment;
 mod error;
 mod given;

@@ -277,8 +277,8 @@ fn next(state: &mut State, caller: &Caller, limit: u32) -> Next {
         .came_back
         .is_some_and(|at| at.elapsed() < Duration::from_secs(1));
     match state.outage() {
-        // The server is full, not gone: a connection of our own may still come, or come back.
-        Some(outage) if outage.last.is_server_full() && state.total() > 0 => Next::Wait,
+        // A connection of our own may still come, or come back.
+        Some(_) if state.crowded().is_some() && state.total() > 0 => Next::Wait,
         // New ones fail but ours are at work: one of them will do.
         Some(_) if state.in_use() > 0 && came_back_lately => Next::Wait,
         Some(outage) => Next::Fail(outage.last.clone()),

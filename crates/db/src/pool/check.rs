@@ -46,6 +46,14 @@ impl Pool {
         if self.0.permits.semaphore.available_permits() == 0 {
             return control_connection::ping(&self.0).await;
         }
+        let full = {
+            let state = self.0.state();
+            state.crowded().is_some() && state.idle.is_empty() && state.in_use() > 0
+        };
+        // It has said a moment ago that it has no room, and works on what is open.
+        if full {
+            return Ok(());
+        }
         let mut lease = acquire(&self.0, None, Origin::Statement(READINESS)).await?;
         lease.ping_within(limit).await
     }

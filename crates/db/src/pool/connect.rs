@@ -204,13 +204,9 @@ impl Connecting {
         self.over = true;
         drop(state);
         match failures {
-            Some(Failures { count, .. }) => {
+            Some(Failures { count, last }) => {
                 if count > 1 {
-                    tracing::info!(
-                        event = "database_up",
-                        failures = count,
-                        "the database can be reached again"
-                    );
+                    tell_up(&last, count);
                 }
                 // Those who waited for what is open may open their own now.
                 pool.available.notify_waiters();
@@ -235,23 +231,52 @@ fn failed(pool: &Arc<Shared>, error: ConnectError) {
     pool.metrics.connect_failed.fetch_add(1, Relaxed);
     let error = Arc::new(error);
     let mut state = pool.state();
-    let count = state.failures.as_ref().map_or(0, |failures| failures.count) + 1;
+    let before = state.failures.take();
+    let count = before.as_ref().map_or(0, |failures| failures.count) + 1;
     state.failures = Some(Failures {
         last: error.clone(),
         count,
     });
     let reconnect = count > 1 && !std::mem::replace(&mut state.reconnecting, true);
     drop(state);
-    if count == 2 {
-        tracing::warn!(
-            event = "database_down",
-            "no connection can be opened: {error}"
-        );
+    let is_full = |failures: Failures| failures.last.is_server_full();
+    if count == 2 || count > 2 && before.map(is_full) != Some(error.is_server_full()) {
+        tell_down(&error);
     }
     pool.available.notify_waiters();
     if reconnect {
         let reconnecting = Reconnecting(Arc::downgrade(pool));
         tokio::spawn(async move { reconnecting.run().await });
+    }
+}
+
+/// Says that no connection can be opened. Want of room is not the same as being out of reach.
+fn tell_down(error: &ConnectError) {
+    match error.is_server_full() {
+        true => tracing::warn!(
+            event = "no_room",
+            "no more connections can be opened: {error}"
+        ),
+        false => tracing::warn!(
+            event = "database_down",
+            "no connection can be opened: {error}"
+        ),
+    }
+}
+
+/// Says that one can be opened again, after so many failures of which this was the last.
+fn tell_up(last: &ConnectError, failures: u32) {
+    match last.is_server_full() {
+        true => tracing::info!(
+            event = "room",
+            failures,
+            "the database has room for more connections again"
+        ),
+        false => tracing::info!(
+            event = "database_up",
+            failures,
+            "the database can be reached again"
+        ),
     }
 }
 

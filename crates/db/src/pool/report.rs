@@ -60,7 +60,7 @@ impl Shared {
         let permits = &self.permits;
         let queued = permits.waiting.load(Relaxed) + permits.waiting_for_turn.load(Relaxed);
         let waiting = queued + state.waiting;
-        let up = u32::from(state.outage().is_none());
+        let up = u32::from(state.outage().is_none() || state.crowded().is_some());
         drop(state);
         self.metrics.stats(Stats {
             limit: self.permits.limit.load(Relaxed),

@@ -225,9 +225,15 @@ impl State {
         (self.idle.len() + self.holders.len() - self.free.len()) as u32 + self.connecting
     }
 
-    /// The database cannot be reached: two attempts in a row have failed.
+    /// No connection can be opened: two attempts in a row have failed.
     pub(crate) fn outage(&self) -> Option<&Failures> {
         self.failures.as_ref().filter(|failures| failures.count > 1)
+    }
+
+    /// The database answers that it has no room for one more connection. What is open goes on working.
+    pub(crate) fn crowded(&self) -> Option<&Failures> {
+        self.outage()
+            .filter(|failures| failures.last.is_server_full())
     }
 
     /// Whether a caller waits for whom no connection is being opened: what has just gone makes room for one.
