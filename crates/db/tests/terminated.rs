@@ -162,6 +162,151 @@ async fn no_read_fails_on_sessions_that_the_server_ended_for_being_idle() {
     assert_eq!(reads_after(idle, parameters).await, 0);
 }
 
+/// Writes on connections that were used just now and have ended since, in rounds: each is answered, and done once.
+async fn writes_after(end: impl AsyncFn(&mut PgConnection, &[i32]), url: &str, parameters: &str) {
+    let pool = pool_at(url, parameters);
+    let mut admin = PgConnection::connect(url).await.expect("a connection");
+    let made = "create table runs (id serial, run int); create function count_run(int) returns int volatile \
+                language sql as 'insert into runs (run) values ($1) returning run'";
+    admin.execute(made).await.expect("made");
+    for round in 0..12 {
+        let pids = warm(&pool, 4).await;
+        end(&mut admin, &pids).await;
+        let writes = join_all((0..6).map(|n| {
+            let pool = pool.clone();
+            let insert = sqlx::query("insert into runs (run) values ($1)").bind(round);
+            let count = sqlx::query("select count_run($1)").bind(round);
+            async move {
+                match n % 3 {
+                    0 => insert.execute(&pool).await.map(drop),
+                    1 => count.fetch_one(&pool).await.map(drop),
+                    _ => count.fetch_all(&pool).await.map(drop),
+                }
+            }
+        }));
+        for write in writes.await {
+            write.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        }
+    }
+    let rows: i64 = sqlx::query_scalar("select count(*) from runs")
+        .fetch_one(&pool)
+        .await
+        .expect("a count");
+    assert_eq!(rows, 12 * 6, "{:?}", pool.stats());
+    settled(&pool).await;
+}
+
+#[tokio::test]
+async fn each_write_right_after_its_session_was_ended_is_done_once() {
+    writes_after(terminate, &local_postgres::database(), "connection_limit=4").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_write_right_after_its_session_was_ended_is_done_once_on_several_threads() {
+    writes_after(terminate, &local_postgres::database(), "connection_limit=4").await;
+}
+
+#[tokio::test]
+async fn each_write_right_after_its_session_was_ended_is_done_once_over_a_socket() {
+    let server = local_postgres::shared();
+    server.create_database("over_a_socket").expect("made");
+    let url = server.socket_url("over_a_socket");
+    writes_after(terminate, &url, "connection_limit=4").await;
+}
+
+#[tokio::test]
+async fn each_write_after_its_session_had_been_idle_for_too_long_is_done_once() {
+    let idle = async |admin: &mut PgConnection, pids: &[i32]| {
+        until("the sessions have been idle for too long", async || {
+            let left = sqlx::query_scalar::<_, i64>(
+                "select count(*) from pg_stat_activity where pid = any($1)",
+            );
+            left.bind(pids)
+                .fetch_one(&mut *admin)
+                .await
+                .expect("a count")
+                == 0
+        })
+        .await;
+    };
+    let parameters = "connection_limit=4&options=-c%20idle_session_timeout=100";
+    writes_after(idle, &local_postgres::database(), parameters).await;
+}
+
+#[tokio::test]
+async fn a_connection_of_sqlx_loses_the_write_after_its_session_was_ended() {
+    let url = local_postgres::database();
+    let mut admin = PgConnection::connect(&url).await.expect("a connection");
+    let mut plain = PgConnection::connect(&url).await.expect("a connection");
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut plain)
+        .await
+        .expect("a pid");
+    terminate(&mut admin, &[pid]).await;
+    let made = plain.execute("create table runs (id serial)").await;
+    made.expect_err("the end of its session is what sqlx reads");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_write_is_doubled_while_sessions_are_ended_all_the_time() {
+    let url = local_postgres::database();
+    let pool = pool_at(&url, "connection_limit=4&queue_limit=1000");
+    let mut admin = PgConnection::connect(&url).await.expect("a connection");
+    admin
+        .execute("create table runs (run int8)")
+        .await
+        .expect("made");
+    let until = Instant::now() + Duration::from_secs(3);
+    let writers = (0..6).map(|writer: i64| {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            let mut answered = Vec::new();
+            for n in 0.. {
+                if Instant::now() > until {
+                    break;
+                }
+                let run = writer * 1_000_000_000 + n;
+                let insert = sqlx::query("insert into runs (run) values ($1)").bind(run);
+                if insert.execute(&pool).await.is_ok() {
+                    answered.push(run);
+                }
+            }
+            answered
+        })
+    });
+    let writers = join_all(writers.collect::<Vec<_>>());
+    let ending = async {
+        let ours = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+                    where datname = current_database() and pid <> pg_backend_pid() and random() < 0.3";
+        while Instant::now() < until {
+            admin.execute(ours).await.expect("ended");
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    };
+    let (answered, ()) = futures_util::future::join(writers, ending).await;
+    let answered: Vec<i64> = answered
+        .into_iter()
+        .flat_map(|runs| runs.expect("no panic"))
+        .collect();
+    let mut rows: Vec<i64> = sqlx::query_scalar("select run from runs order by run")
+        .fetch_all(&mut admin)
+        .await
+        .expect("rows");
+    let written = rows.len();
+    rows.dedup();
+    assert_eq!(rows.len(), written, "doubled");
+    let lost = answered
+        .iter()
+        .filter(|run| rows.binary_search(run).is_err());
+    assert_eq!(lost.count(), 0, "of {} answered", answered.len());
+    assert!(pool.stats().repeated > 0, "{:?}", pool.stats());
+    println!(
+        "{} answered, {written} written, {:?}",
+        answered.len(),
+        pool.stats()
+    );
+}
+
 #[tokio::test]
 async fn nothing_that_writes_is_run_twice() {
     let url = local_postgres::database();

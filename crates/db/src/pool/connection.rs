@@ -63,6 +63,8 @@ pub struct Connection {
     pub(crate) transaction: Option<InTransaction>,
     /// The caller has waited long enough: cancel what runs without further patience.
     pub(crate) overdue: bool,
+    /// The session's end was there at the first look for an answer, so it had ended before the last statement was sent.
+    pub(crate) was_over: bool,
     /// What an error said about the other connections.
     pub(crate) loss: Option<Loss>,
     /// Taken for more than the one statement that is known already.
@@ -88,6 +90,7 @@ impl Connection {
             condition: Condition::Clean,
             transaction: None,
             overdue: false,
+            was_over: false,
             loss: None,
             explicit: false,
             waited: Duration::ZERO,

@@ -1,5 +1,6 @@
 //! Whether a statement that failed runs a second time, and what is done before.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use sqlx::{Connection as _, SqlStr};
@@ -13,12 +14,33 @@ use crate::pool::{Condition, Connection, Patience, Pool, who_is_lost};
 use crate::sqlstate::Loss;
 
 /// Whether a statement that failed before its first row has surely not run, or may run twice. `alone` if it is surely one.
-pub(crate) fn may_repeat(pool: &Pool, sql: &SqlStr, alone: bool, error: &sqlx::Error) -> bool {
+pub(crate) fn may_repeat(
+    pool: &Pool,
+    connection: &Connection,
+    sql: &SqlStr,
+    alone: bool,
+    error: &sqlx::Error,
+) -> bool {
     if is_at_wrong_server(error) {
         return pool.0.config.hosts().len() > 1 && alone;
     }
     let cut_off = is_broken(error) && !is_timeout(error) && !is_out_of_time(error);
-    never_ran(error) || cut_off && only_reads(sql.as_str())
+    never_ran(error) || was_over(error, connection.was_over) || cut_off && only_reads(sql.as_str())
+}
+
+/// Whether the statement has surely not run, because its session was over. `at_once` says that the end was there at the first
+/// look for an answer.
+///
+/// The server's last word, where an answer belongs, was there before it could have answered: it does not read on after it.
+/// An end without a word tells nothing, for a server that crashes may have carried out what it read; but what could not be
+/// sent to its last byte was not carried out.
+fn was_over(error: &sqlx::Error, at_once: bool) -> bool {
+    match error {
+        sqlx::Error::Io(error) => {
+            error.kind() == ErrorKind::BrokenPipe && error.raw_os_error().is_some()
+        }
+        error => at_once && error.as_database_error().is_some(),
+    }
 }
 
 /// Before the next attempt, so that it does not get another connection to the same server. That one session takes no writes

@@ -52,8 +52,8 @@ impl Statement {
     }
 
     /// Whether it may run a second time after this error, which came before its first row.
-    fn may_repeat(&self, pool: &Pool, error: &sqlx::Error) -> bool {
-        again::may_repeat(pool, &self.sql, self.arguments.is_some(), error)
+    fn may_repeat(&self, pool: &Pool, connection: &Connection, error: &sqlx::Error) -> bool {
+        again::may_repeat(pool, connection, &self.sql, self.arguments.is_some(), error)
     }
 
     /// What sqlx gets of it. Behind a pooler a statement without a name may be another client's, so it gets one whatever
@@ -93,6 +93,8 @@ struct Timer<'s> {
     sql: &'s SqlStr,
     since: Instant,
     rows: u64,
+    /// The first look at the socket after it was sent found nothing.
+    quiet: bool,
     outcome: Outcome,
     /// How long the caller waited for the connection before.
     waited: Duration,
@@ -106,6 +108,7 @@ impl<'s> Timer<'s> {
             sql,
             since: Instant::now(),
             rows: 0,
+            quiet: false,
             outcome: Outcome::Cancelled,
             waited,
             span: spans::statement(&pool.config, sql.as_str()),
@@ -170,7 +173,7 @@ pub(crate) async fn run_on_pool(
         connection.limit(pool).await?;
     }
     match run(&pool.0, &mut connection, statement, answer).await {
-        Err(error) if answer.is_empty() && statement.may_repeat(pool, &error) => {
+        Err(error) if answer.is_empty() && statement.may_repeat(pool, &connection, &error) => {
             again::make_way(pool, &mut connection, &error).await;
             drop(connection);
             pool.0.metrics.repeated.fetch_add(1, Relaxed);
@@ -257,7 +260,10 @@ pub(crate) async fn run(
         connection.ended(after, result.as_ref().copied());
         match &result {
             Ok(()) => timer.outcome = Outcome::Ok,
-            Err(error) => timer.outcome = Outcome::of(error),
+            Err(error) => {
+                timer.outcome = Outcome::of(error);
+                connection.was_over = !timer.quiet && is_broken(error);
+            }
         }
         match result {
             Err(error) if is_stale_plan(&error) && timer.rows == 0 && !second_time => {
@@ -286,9 +292,11 @@ async fn read<A: Answer>(
         let mut row = connection.fetch_optional(sent);
         let row = poll_fn(|context| {
             let row = row.poll_unpin(context);
+            timer.quiet |= row.is_pending();
             until(&mut deadline, context, row)
         });
-        return Some(row.await?.map(|row| {
+        let row = row.await?;
+        return Some(row.map(|row| {
             timer.rows += u64::from(row.is_some());
             answer.take(row.map(Either::Right).into_iter());
         }));
@@ -298,6 +306,7 @@ async fn read<A: Answer>(
     loop {
         let ended = poll_fn(|context| {
             let ended = collect(&mut steps, context, &mut came);
+            timer.quiet |= ended.is_pending();
             until(&mut deadline, context, ended)
         })
         .await?;
