@@ -102,9 +102,10 @@ fn is_of_tls(_error: &sqlx::Error) -> bool {
     false
 }
 
-/// Whether `pg_hba.conf`, which is called so in every language, has no place for a connection with TLS.
+/// Whether `pg_hba.conf` has no place for a connection with TLS, or one of the other reasons for which a server takes nobody before
+/// it asks for a password: it has one code for all.
 fn is_turned_away(error: &sqlx::Error) -> bool {
-    code_of(error).as_deref() == Some("28000") && said(error).contains("pg_hba.conf")
+    code_of(error).as_deref() == Some("28000")
 }
 
 /// A connection with the password as it is, if the mode leaves the check of the certificate to us.
