@@ -46,7 +46,8 @@ impl Pool {
 
     /// Runs `work` in a transaction and commits it if it returns `Ok`.
     ///
-    /// After a conflict with another transaction (SQLSTATE 40001 or 40P01) it runs again from the start, up to
+    /// After a conflict with another transaction (SQLSTATE 40001 or 40P01), or with a migration that changed what one of its
+    /// statements gives, it runs again from the start, up to
     /// `options.retries` times, after a pause of a few milliseconds that no two callers share. `work` must do nothing
     /// that a second run may not repeat. Nothing is run again after a COMMIT whose answer was lost.
     ///

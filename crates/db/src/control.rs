@@ -22,6 +22,9 @@ pub(crate) async fn control(
 ) -> Result<(), Error> {
     const NOTHING: SqlStr = SqlStr::from_static("");
     let after = connection.started(&NOTHING, SessionEffect::None);
+    if let Some(transaction) = &mut connection.transaction {
+        transaction.begun = None;
+    }
     let pool = connection.pool();
     let limit = connection.socket_timeout.unwrap_or(Duration::MAX);
     let span = spans::statement(&pool.config, text);

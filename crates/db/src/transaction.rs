@@ -293,10 +293,14 @@ async fn begin(
         // Numbers and names of settings, nothing else.
         Some(told) => AssertSqlSafe(format!("{}; {told}", options.begin())).into_sql_str(),
     };
+    let text = begin.clone();
     let begun = control(connection, options.begin(), async |connection| {
-        PgTransactionManager::begin(connection, Some(begin)).await
+        PgTransactionManager::begin(connection, Some(text)).await
     })
     .await;
+    if let (Ok(()), Some(transaction)) = (&begun, &mut connection.transaction) {
+        transaction.begun = Some(begin);
+    }
     // After a timeout it may yet begin: then nothing more must be sent as if it had not.
     if matches!(begun, Err(Error::Sqlx(_))) {
         connection.transaction = None;

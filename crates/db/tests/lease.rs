@@ -3,11 +3,12 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use db::{Error, Isolation, Pool, TransactionOptions};
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::{AssertSqlSafe, Executor};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 use support::{dropped_after, plain, pool, pool_at, settled, until};
 use tokio::time::timeout;
 
@@ -272,6 +273,65 @@ async fn a_changed_table_heals_unseen() {
         .expect("a change");
     }
     settled(&ours).await;
+}
+
+#[tokio::test]
+async fn a_changed_table_heals_in_a_transaction_too() {
+    let url = local_postgres::database();
+    let pool = pool_at(&url, "connection_limit=1");
+    pool.execute("create table thing (id int); insert into thing values (1)")
+        .await
+        .expect("a table");
+    let read = || sqlx::query("select * from thing where id::text <> $1").bind("0");
+    let add = async |column: &str| {
+        let mut other = sqlx::PgConnection::connect(&url).await.expect("one");
+        let sql = format!("alter table thing add column {column} int");
+        other.execute(AssertSqlSafe(sql)).await.expect("a change");
+    };
+    let serializable = TransactionOptions {
+        isolation: Isolation::Serializable,
+        retries: 1,
+        ..TransactionOptions::default()
+    };
+    pool.fetch_all(read()).await.expect("rows");
+    add("a").await;
+    let mut transaction = pool.begin_with(serializable).await.expect("begun");
+    let first = transaction.fetch_all(read()).await;
+    assert_eq!(first.expect("its first statement").len(), 1);
+    let told: String = sqlx::query_scalar("show transaction_isolation")
+        .fetch_one(&mut *transaction)
+        .await
+        .expect("a setting");
+    assert_eq!(told, "serializable", "begun again as it was");
+    let write = sqlx::query("insert into thing values ($1)").bind(2);
+    write.execute(&mut *transaction).await.expect("written");
+    transaction.commit().await.expect("committed");
+
+    // Later on it fails once, because what came before would be lost; the closure that may run again does.
+    add("b").await;
+    let runs = AtomicU32::new(0);
+    let done = pool.transaction(serializable, async |mut transaction| {
+        runs.fetch_add(1, Relaxed);
+        let write = sqlx::query("insert into thing values ($1)").bind(3);
+        write.execute(&mut *transaction).await?;
+        Ok::<_, Error>(transaction.fetch_all(read()).await?.len())
+    });
+    assert_eq!(done.await.expect("committed"), 3);
+    assert_eq!(runs.load(Relaxed), 2);
+
+    add("c").await;
+    let mut transaction = pool.begin().await.expect("begun");
+    let write = sqlx::query("insert into thing values ($1)").bind(4);
+    write.execute(&mut *transaction).await.expect("written");
+    let stale = transaction.fetch_all(read()).await;
+    stale.expect_err("it would be half of a transaction");
+    assert!(transaction.commit().await.is_err());
+    let mut transaction = pool.begin().await.expect("begun");
+    let write = sqlx::query("insert into thing values ($1)").bind(4);
+    write.execute(&mut *transaction).await.expect("written");
+    assert_eq!(transaction.fetch_all(read()).await.expect("rows").len(), 4);
+    transaction.commit().await.expect("committed");
+    settled(&pool).await;
 }
 
 #[tokio::test]

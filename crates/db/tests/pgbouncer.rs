@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use db::{CloseReason, Error, Pool};
 use futures_util::future::{join, join_all};
 use sqlx::postgres::{PgConnectOptions, PgExecutor, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use support::bouncer::{Bouncer, keeps_apart};
+use support::proxy::Proxy;
 use support::{dropped_after, failure, pool_at, settled};
 
 const UNTRACKED: &str = "does not keep the prepared statements of its clients apart";
@@ -276,6 +277,85 @@ async fn after_a_restart_all_is_well_within_a_second() {
     }
     println!("back {longest:.0?} after PgBouncer listened, at most");
     assert!(longest < Duration::from_secs(1), "{longest:?}");
+    settled(&pool).await;
+}
+
+/// A statement of each way to ask, on a table whose columns change.
+async fn ask_each_way(pool: &Pool) -> Result<(), Error> {
+    let read = || sqlx::query("select *, 1 as one from thing where id::text <> $1").bind("0");
+    read().fetch_all(pool).await?;
+    let write = "insert into thing (note) values ($1) returning *, 2 as two";
+    sqlx::query(write).bind("new").fetch_one(pool).await?;
+    let mut lease = pool.acquire().await?;
+    let leased = sqlx::query("select *, 3 as three from thing where id::text <> $1").bind("0");
+    leased.fetch_all(&mut *lease).await?;
+    drop(lease);
+    let mut transaction = pool.begin().await?;
+    let first = sqlx::query("select *, 4 as four from thing where id::text <> $1").bind("0");
+    first.fetch_all(&mut *transaction).await?;
+    read().fetch_all(&mut *transaction).await?;
+    transaction.commit().await?;
+    let replica = pool.read();
+    let fifth =
+        sqlx::query("select *, 5 as five from thing where id::text <> $1 -- the last").bind("0");
+    fifth.fetch_all(replica).await?;
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn a_changed_table_heals_behind_it_too() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start_with("default_pool_size = 1").await;
+    let change = |sql: &str| bouncer.server.sql("postgres", sql).expect("a change");
+    change("create table thing (id int default 1, note text)");
+    let proxy = Proxy::start(bouncer.port, Duration::ZERO).await;
+    let url = proxy.url(&bouncer.url(), bouncer.port);
+    let pool = pool_at(&url, "connection_limit=2");
+    let options: PgConnectOptions = bouncer.url().parse().expect("a URL");
+    let plain = options.extra_float_digits(None);
+    let theirs = async |connection: &mut sqlx::PgConnection| {
+        let read = sqlx::query("select *, 0 as zero from thing where id::text <> $1").bind("0");
+        read.fetch_all(connection).await.map(drop)
+    };
+    let mut connection = plain.connect().await.expect("a connection");
+    theirs(&mut connection).await.expect("before");
+    ask_each_way(&pool).await.expect("before");
+    for (round, kind) in ["bigint", "text", "varchar(10)"].into_iter().enumerate() {
+        change(&format!(
+            "alter table thing alter column id drop default, alter column id type {kind}"
+        ));
+        if round == 0 {
+            theirs(&mut connection).await.expect_err("stale");
+            connection
+                .clear_cached_statements()
+                .await
+                .expect("forgotten");
+            theirs(&mut connection).await.expect_err("stale for good");
+            let mut another = plain.connect().await.expect("a connection");
+            theirs(&mut another).await.expect_err("for others as well");
+        }
+        // Each of these is a service that was started anew, with nothing but the text.
+        let anew = pool_at(&bouncer.url(), "connection_limit=2");
+        for (what, pool) in [("the same", &pool), ("a new one", &anew)] {
+            for again in 0..3 {
+                let asked = ask_each_way(pool).await;
+                asked.unwrap_or_else(|error| panic!("{what}, {kind}, {again}: {error}"));
+            }
+        }
+    }
+    // Found stale once, it costs what any statement costs.
+    let read = || sqlx::query("select *, 1 as one from thing where id::text <> $1").bind("0");
+    for _ in 0..10 {
+        read().fetch_all(&pool).await.expect("an answer");
+    }
+    let before = proxy.turns();
+    for _ in 0..10 {
+        read().fetch_all(&pool).await.expect("an answer");
+    }
+    assert_eq!(proxy.turns() - before, 10);
     settled(&pool).await;
 }
 

@@ -15,7 +15,7 @@ use sqlx::{Connection as _, PgConnection, SqlStr};
 use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 
-use crate::error::{Error, is_broken, is_conflict, loss};
+use crate::error::{Error, is_broken, is_conflict, is_stale_plan, loss};
 use crate::limits::Limits;
 use crate::metrics::CloseReason;
 use crate::pool::closing::{close_connections, close_unwanted, discard};
@@ -149,9 +149,9 @@ impl Connection {
 
     /// Marks the connection after the last answer to a statement was read, or after it failed.
     pub(crate) fn ended(&mut self, after: Condition, result: Result<(), &sqlx::Error>) {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.answered();
-        }
+        self.transaction
+            .iter_mut()
+            .for_each(InTransaction::answered);
         match result {
             Ok(()) => self.condition = after,
             Err(error) if is_broken(error) => self.condition = Condition::Broken,
@@ -169,7 +169,7 @@ impl Connection {
                 && transaction.failed.is_none()
             {
                 transaction.failed = Some(said(error));
-                transaction.conflict = is_conflict(error);
+                transaction.conflict = is_conflict(error) || is_stale_plan(error);
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use sqlx::SqlStr;
+
 use crate::error::Error;
 use crate::limits::Limits;
 
@@ -17,6 +19,8 @@ pub(crate) struct InTransaction {
     pub(crate) depth: usize,
     /// Something was given up half-way, so only the server knows whether it can still commit.
     pub(crate) doubtful: bool,
+    /// What began it, as long as nothing else was sent in it.
+    pub(crate) begun: Option<SqlStr>,
     /// Begun so on purpose: an error about a write says nothing about the server.
     pub(crate) read_only: bool,
     /// How long it may take, and until when.

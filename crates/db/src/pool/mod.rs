@@ -36,6 +36,7 @@ mod queue;
 mod raw_password;
 mod recycle;
 mod relay;
+mod renewed;
 mod replicas;
 mod report;
 mod servers;

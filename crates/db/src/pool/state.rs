@@ -20,6 +20,7 @@ use crate::pool::health::Health;
 use crate::pool::holder::{Caller, Holder, Origin};
 use crate::pool::opened::{Control, Opened};
 use crate::pool::permits::{Pace, Permits};
+use crate::pool::renewed::Renewed;
 use crate::pool::servers::Servers;
 use crate::server_limits::ServerLimits;
 use crate::work::{Turn, Work};
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) pooler: OnceLock<Limits>,
     /// Set once that was seen to keep the prepared statements of its clients apart.
     pub(crate) statements_apart: OnceLock<()>,
+    /// What is sent there in the place of texts that were found stale.
+    pub(crate) renewed: Renewed,
     /// Who this pool is among those of its role.
     pub(crate) instance: Instance,
     /// What it has told the others that it may have open, if its limit follows them.
@@ -74,6 +77,7 @@ impl Shared {
         Self {
             pooler,
             statements_apart: OnceLock::new(),
+            renewed: Renewed::default(),
             permits: Permits::new(&config),
             state: Mutex::default(),
             available: Notify::new(),

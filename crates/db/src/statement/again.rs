@@ -1,11 +1,12 @@
 //! Whether a statement that failed runs a second time, and what is done before.
 
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sqlx::{Connection as _, SqlStr};
+use sqlx::{AssertSqlSafe, Connection as _, Executor, SqlSafeStr, SqlStr};
 use tokio::time::timeout;
 
+use crate::control::control;
 use crate::error::{
     Error, is_at_wrong_server, is_broken, is_out_of_time, is_timeout, loss, never_ran,
 };
@@ -67,8 +68,45 @@ pub(crate) fn explain(patience: Option<Patience>, error: sqlx::Error) -> sqlx::E
     }
 }
 
-/// Makes the server and sqlx forget their prepared statements, after a table changed under them.
-pub(crate) async fn forget_statements(
+/// Has what was sent prepared anew, after a table changed under it. Says whether it may be sent a second time: where it has ended a
+/// transaction, only if that had just been `begun`, which is done again.
+pub(crate) async fn prepare_anew(
+    connection: &mut Connection,
+    (sql, sent, after): (&SqlStr, Instant, Condition),
+    begun: Option<SqlStr>,
+) -> Result<bool, sqlx::Error> {
+    let pool = connection.pool();
+    match pool.is_pooled() {
+        true => pool.renewed.renew(sql, sent),
+        false => forget_statements(connection, after).await?,
+    }
+    match (&connection.transaction, begun) {
+        (None, _) => Ok(true),
+        (Some(state), Some(begun))
+            if state.depth == 1 && connection.condition < Condition::Lent =>
+        {
+            begin_again(connection, begun).await?;
+            Ok(true)
+        }
+        (Some(_), _) => Ok(false),
+    }
+}
+
+/// In one message, so that sqlx and a pooler see the same transaction go on.
+async fn begin_again(connection: &mut Connection, begun: SqlStr) -> Result<(), Error> {
+    let text = AssertSqlSafe(format!("rollback; {}", begun.as_str())).into_sql_str();
+    control(connection, begun.as_str(), async |connection| {
+        connection.execute(text).await.map(drop)
+    })
+    .await?;
+    if let Some(transaction) = &mut connection.transaction {
+        (transaction.failed, transaction.conflict) = (None, false);
+    }
+    Ok(())
+}
+
+/// Makes the server and sqlx forget their prepared statements.
+async fn forget_statements(
     connection: &mut Connection,
     after: Condition,
 ) -> Result<(), sqlx::Error> {

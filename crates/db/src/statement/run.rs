@@ -61,10 +61,12 @@ impl Statement {
     fn sent(&self, pool: &Shared) -> Self {
         #[cfg(test)]
         crate::statement::way::sent();
-        Self {
-            persistent: self.persistent || pool.is_pooled(),
-            ..self.clone()
+        let mut sent = self.clone();
+        if pool.is_pooled() {
+            sent.persistent = true;
+            sent.sql = pool.renewed.text(&self.sql);
         }
+        sent
     }
 }
 
@@ -244,9 +246,10 @@ pub(crate) async fn run(
     let limit = limit.or(connection.socket_timeout).unwrap_or(NEVER);
     let waited = std::mem::take(&mut connection.waited);
     let mut timer = Timer::start(pool, &statement.sql, waited);
-    // Inside a transaction the failure has ended it already. Text without arguments may be several statements, of which
-    // some have run.
-    let mut second_time = connection.transaction.is_some() || statement.arguments.is_none();
+    let begun = connection.transaction.as_mut();
+    let mut begun = begun.and_then(|transaction| transaction.begun.take());
+    // Text without arguments may be several statements, of which some have run, and is not prepared.
+    let mut second_time = statement.arguments.is_none();
     loop {
         let after = connection.started(&statement.sql, statement.effect);
         let sent = read(connection.inner(), statement, &mut timer, limit, answer);
@@ -268,7 +271,10 @@ pub(crate) async fn run(
         match result {
             Err(error) if is_stale_plan(&error) && timer.rows == 0 && !second_time => {
                 second_time = true;
-                Box::pin(again::forget_statements(connection, after)).await?;
+                let sent = (&statement.sql, timer.since, after);
+                if !Box::pin(again::prepare_anew(connection, sent, begun.take())).await? {
+                    return Err(error);
+                }
             }
             Err(error) if is_broken(&error) => return Err(again::explain(patience, error)),
             result => return result,

@@ -17,7 +17,7 @@ use crate::support::until;
 
 /// With two sessions of its own for each database.
 pub(crate) struct Bouncer {
-    port: u16,
+    pub(crate) port: u16,
     process: Child,
     file: PathBuf,
     pub(crate) server: Cluster,
