@@ -82,7 +82,8 @@ async fn attempt(
             false => pool.migrate(migrator).await,
         };
         let Err(error) = migrated else {
-            return Ok(());
+            // By a session of its own, perhaps at another address: that says nothing of the pool.
+            return pool.check().await.map_err(|error| Report::of(&error));
         };
         let advice = match error.is_of_rights() {
             true => rights(pool, true).await,
