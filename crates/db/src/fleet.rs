@@ -15,6 +15,31 @@ use crate::share::View;
 /// PostgreSQL cuts longer names, and with them what is said at their end.
 const LONGEST_NAME: usize = 63 - " #00000000 auto 10000".len();
 
+/// The server's sessions, and which of them are clients'; of those where that is not known, the how many-eth possible worker each is.
+///
+/// Of another role's sessions only few things can be read without pg_read_all_stats, and the kind is not among them. What runs beside
+/// the clients takes no connection of theirs: from PostgreSQL 17 on the number of its place says so, which is beyond those of
+/// clients. Before, what shares its leader's snapshot is taken for a parallel worker, as far as there can be so many; and
+/// whoever streams to a standby, or from another server, can be read to do so.
+const SESSION: &str = "\
+    place as (
+      select pg_stat_get_backend_pid(id) as pid, id from pg_stat_get_backend_idset() as id
+       where current_setting('server_version_num')::int >= 170000),
+    beside as (
+      select pid from pg_stat_get_wal_senders() union all select pid from pg_stat_get_subscription(null) where pid is not null),
+    known as (
+      select a.*,
+             case when backend_type is not null then backend_type = 'client backend'
+                  when datid is null or usesysid is null or pid in (select pid from beside) then false
+                  when id is not null then id < current_setting('max_connections')::int
+                  when backend_xmin is null then true end as certain,
+             row_number() over (partition by backend_type, datid, usesysid, application_name, backend_xmin::text order by pid) as nth
+        from pg_stat_activity a left join place using (pid)),
+    session as (
+      select usesysid, datname, application_name, coalesce(certain, nth = 1 or null) as client,
+             sum((certain is null and nth > 1)::int) over (order by pid) as worker
+        from known)";
+
 /// What a session is to its instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Session {
@@ -70,14 +95,14 @@ impl Instance {
 
     /// The question about the fleet, in one statement that gives one row.
     pub(crate) fn question(&self) -> String {
-        // `reserved_connections` exists from PostgreSQL 16 on. Of another role's sessions only few things can be read, and
-        // the kind is not among them. Names are taken apart once for all sessions that share them.
+        // `reserved_connections` exists from PostgreSQL 16 on. Names are taken apart once for all sessions that share them.
         format!(
-            "with named as (
+            "with {SESSION},
+             named as (
                select usesysid = (select oid from pg_roles where rolname = session_user) as ours,
                       datname = current_database() as here, application_name as name, count(*)::int as sessions
-                 from pg_stat_activity
-                where coalesce(backend_type = 'client backend', datid is not null and usesysid is not null)
+                 from session
+                where coalesce(client, worker > current_setting('max_worker_processes')::int)
                 group by 1, 2, 3),
              client as (
                select *, case when ours and name ~ ' #[0-9a-f]{{8}}( [+]| [0-9]{{1,5}}| auto [0-9]{{1,5}})?$'
@@ -106,7 +131,9 @@ impl Instance {
                     coalesce(sum(taken) filter (where follows and not this), 0)::int,
                     coalesce(sum(taken) filter (where not follows and not this), 0)::int,
                     coalesce(sum(open) filter (where this), 0)::int,
-                    coalesce(sum(beside) filter (where this), 0)::int
+                    coalesce(sum(beside) filter (where this), 0)::int,
+                    (select coalesce(sum(sessions), 0)::int from client where ours),
+                    (select coalesce(sum(sessions), 0)::int from client where here)
                from taking",
             id = self.id
         )
@@ -142,6 +169,9 @@ pub(crate) struct Fleet {
     /// What this one has open, within its limit and beside it.
     pub(crate) open: i32,
     pub(crate) beside: i32,
+    /// All sessions of the role, and all in the database.
+    pub(crate) of_role_open: i32,
+    pub(crate) of_database_open: i32,
 }
 
 impl Fleet {
@@ -162,6 +192,8 @@ impl Fleet {
             fixed: number(13)?,
             open: number(14)?,
             beside: number(15)?,
+            of_role_open: number(16)?,
+            of_database_open: number(17)?,
         })
     }
 
@@ -224,6 +256,17 @@ impl Fleet {
             instances: count(self.instances).max(1),
             taken: count(self.budget() - self.left(limit)),
         }
+    }
+
+    /// Whether one more session would be refused.
+    pub(crate) fn is_full(&self) -> bool {
+        let limits = [
+            (self.most - self.reserved, self.sessions),
+            (self.of_role, self.of_role_open),
+            (self.of_database, self.of_database_open),
+        ];
+        let mut limits = limits.into_iter();
+        limits.any(|(limit, open)| limit >= 0 && open >= limit)
     }
 
     /// Sessions of others. Behind a pooler not all that are open can be seen to be this pool's.

@@ -44,11 +44,15 @@ impl Pool {
             return Err(Error::Closed);
         }
         if self.0.permits.semaphore.available_permits() == 0 {
-            return control_connection::ping(&self.0).await;
+            return match control_connection::ping(&self.0).await {
+                // It answers that it has no room for one beside those that work.
+                Err(Error::Connect(error)) if error.is_server_full() => Ok(()),
+                answer => answer,
+            };
         }
         let full = {
             let state = self.0.state();
-            state.crowded().is_some() && state.idle.is_empty() && state.in_use() > 0
+            state.crowded().is_some() && state.idle.is_empty() && !state.is_empty()
         };
         // It has said a moment ago that it has no room, and works on what is open.
         if full {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::Span;
@@ -34,8 +34,21 @@ const EARLY: Duration = Duration::from_secs(10);
 /// An attempt to reconnect always ends.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
 
-/// Opens the control connection, within `connect_timeout`.
+/// Where the control connection has made room, the server needs a moment to end it.
+const MOMENT: Duration = Duration::from_millis(20);
+const MOMENTS: u32 = 10;
+
+/// Opens the control connection, within `connect_timeout`. It does not take a place that the pool waits for to have its first
+/// connection.
 pub(crate) async fn open_control(pool: &Shared) -> Result<Reached, Error> {
+    let lacking = {
+        let state = pool.state();
+        let lacks = state.is_empty() && state.crowded().is_some();
+        state.failures.clone().filter(|_| lacks)
+    };
+    if let Some(Failures { last, .. }) = lacking {
+        return Err(Error::Connect(last));
+    }
     let session = match pool.follows() {
         true => Session::Claiming(pool.claim.load(Relaxed)),
         false => Session::Beside,
@@ -118,7 +131,10 @@ async fn connect(
 async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
     let (config, started) = (&pool.config, Instant::now());
     let failed = |source| ConnectError::new(config, source);
-    let mut reached = reach(pool, session(pool)).await?;
+    let mut reached = match reach(pool, session(pool)).await {
+        Err(error) if error.is_server_full() => reach_instead_of_control(pool, error).await?,
+        reached => reached?,
+    };
     let first = match pool.is_pooled() && reached.first.is_none() {
         true => First::default(),
         false => reached.first(pool).await.map_err(failed)?,
@@ -149,6 +165,28 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
         idle_since: now,
         suspect: false,
     })
+}
+
+/// Opens the pool's only connection in the place of the control connection, where there is no room for both.
+async fn reach_instead_of_control(
+    pool: &Shared,
+    mut error: ConnectError,
+) -> Result<Reached, ConnectError> {
+    if !pool.state().is_empty() {
+        return Err(error);
+    }
+    let Some(control) = pool.control.lock().await.take() else {
+        return Err(error);
+    };
+    let _ = timeout(LONGEST_ATTEMPT, control.connection.close()).await;
+    for _ in 0..MOMENTS {
+        match reach(pool, session(pool)).await {
+            Err(full) if full.is_server_full() => error = full,
+            reached => return reached,
+        }
+        tokio::time::sleep(MOMENT).await;
+    }
+    Err(error)
 }
 
 /// Whether a connection that is told which instance it belongs to still knows it afterwards.

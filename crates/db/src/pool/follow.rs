@@ -2,7 +2,7 @@
 //! share that it leaves becomes the limit.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -17,6 +17,12 @@ use crate::share::Share;
 /// A look always ends.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
+/// Where there is no room for a connection that looks, the next look comes so late.
+const CROWDED: Duration = Duration::from_secs(5);
+/// How long the pool's own first connection may take, and how often that is looked at.
+const FIRST: Duration = Duration::from_secs(5);
+const GLANCE: Duration = Duration::from_millis(10);
+
 /// Follows the fleet until the pool is closed.
 pub(crate) async fn follow(pool: Weak<Shared>) {
     let started = Instant::now();
@@ -24,11 +30,10 @@ pub(crate) async fn follow(pool: Weak<Shared>) {
         return;
     };
     let mut share = Share::new(most);
+    let _ = timeout(FIRST, first_connection(&pool)).await;
     loop {
         let Some(pool) = pool.upgrade() else { return };
-        if !pool.permits.semaphore.is_closed() {
-            look(&pool, &mut share, started).await;
-        }
+        let crowded = !pool.permits.semaphore.is_closed() && look(&pool, &mut share, started).await;
         if pool.permits.semaphore.is_closed() || pool.is_pooled() {
             pooler::set_limit(&pool);
             control_connection::close(&pool, true).await;
@@ -36,13 +41,28 @@ pub(crate) async fn follow(pool: Weak<Shared>) {
         }
         drop(pool);
         // No two instances ask in step.
-        let pause = share.pause().mul_f64(0.8 + 0.4 * fastrand::f64());
+        let pause = match crowded {
+            true => share.pause().max(CROWDED),
+            false => share.pause(),
+        };
+        let pause = pause.mul_f64(0.8 + 0.4 * fastrand::f64());
         tokio::time::sleep(pause.min(share.time_left(started.elapsed()))).await;
     }
 }
 
-/// Looks once, and sets the limit to what that says.
-async fn look(pool: &Shared, share: &mut Share, started: Instant) {
+/// Waits until the pool has a connection, or has failed to open one: the first one is for work.
+async fn first_connection(pool: &Weak<Shared>) {
+    let is_opening = |pool: Arc<Shared>| {
+        let state = pool.state();
+        state.is_empty() && state.connecting > 0
+    };
+    while pool.upgrade().is_some_and(is_opening) {
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// Looks once, and sets the limit to what that says. Says whether there is no room for the connection that looks.
+async fn look(pool: &Shared, share: &mut Share, started: Instant) -> bool {
     let began = started.elapsed();
     // Whoever is counted as gone has to know that in time.
     let patience = share.time_left(began).min(LONGEST_LOOK);
@@ -62,13 +82,19 @@ async fn look(pool: &Shared, share: &mut Share, started: Instant) {
                     "the other instances cannot be seen, and may have taken more: no new connections until they are"
                 );
             }
-            return;
+            return matches!(error, Error::Connect(error) if error.is_server_full());
         }
     };
     share.saw(&fleet.view(), began);
     set(pool, share.limit(), &fleet);
     let limits = fleet.limits(share.limit() as i32, pool.stats().open as i32);
     *pool.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(limits);
+    // The last place is for an instance that has none, and this one has no more to gain by looking.
+    let crowded = share.limit() == 1 && fleet.is_full();
+    if crowded {
+        control_connection::close(pool, true).await;
+    }
+    crowded
 }
 
 /// Makes this the limit, if it is another one.

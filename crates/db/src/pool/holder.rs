@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sqlx::SqlStr;
 use tokio::task;
 
+use crate::pool::opened::Opened;
 use crate::work::Work;
 
 /// Where a lease was taken.
@@ -113,4 +114,19 @@ pub(crate) fn on_one_line(sql: &str) -> String {
         line.push('…');
     }
     line
+}
+
+/// A connection that was taken for a caller.
+pub(crate) struct Taken {
+    pub(crate) connection: Opened,
+    /// Where the state keeps its holder.
+    pub(crate) holder: usize,
+    /// The caller's task holds another one.
+    pub(crate) nested: Option<Nested>,
+}
+
+/// A task that holds a connection asks for another.
+pub(crate) struct Nested {
+    /// What it holds, if that is worth a line in the log, which is so once a second.
+    pub(crate) held: Option<String>,
 }

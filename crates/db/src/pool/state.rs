@@ -17,7 +17,7 @@ use crate::fleet::Instance;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::pool::health::Health;
-use crate::pool::holder::{Caller, Holder, Origin};
+use crate::pool::holder::{Caller, Holder, Nested, Origin, Taken};
 use crate::pool::opened::{Control, Opened};
 use crate::pool::permits::{Pace, Permits};
 use crate::pool::renewed::Renewed;
@@ -179,21 +179,6 @@ pub(crate) struct Failures {
     pub(crate) count: u32,
 }
 
-/// A connection that was taken for a caller.
-pub(crate) struct Taken {
-    pub(crate) connection: Opened,
-    /// Where the state keeps its holder.
-    pub(crate) holder: usize,
-    /// The caller's task holds another one.
-    pub(crate) nested: Option<Nested>,
-}
-
-/// A task that holds a connection asks for another.
-pub(crate) struct Nested {
-    /// What it holds, if that is worth a line in the log, which is so once a second.
-    pub(crate) held: Option<String>,
-}
-
 #[derive(Default)]
 pub(crate) struct State {
     /// The last one back is the first one out: its caches are warm, and the others may grow old and go.
@@ -222,6 +207,11 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn in_use(&self) -> u32 {
         (self.holders.len() - self.free.len()) as u32
+    }
+
+    /// Whether no connection is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.idle.is_empty() && self.in_use() == 0
     }
 
     /// Open or being opened.
