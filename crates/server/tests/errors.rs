@@ -67,6 +67,37 @@ async fn what_http_rejects_is_a_problem() {
     problem(&server.request("POST", "/api/things", &json, "").await, 400);
 }
 
+/// As a layer of the service leaves what it has compressed. What it really is shows in nothing but the headers.
+async fn coded(mut response: axum::response::Response) -> axum::response::Response {
+    let headers = response.headers_mut();
+    headers.insert("content-encoding", "gzip".parse().unwrap());
+    headers.insert("etag", "\"of-the-old-body\"".parse().unwrap());
+    headers.insert("vary", "accept-encoding".parse().unwrap());
+    headers.remove("content-length");
+    response
+}
+
+#[tokio::test]
+async fn a_problem_in_the_place_of_a_compressed_body_is_not_said_to_be_compressed() {
+    let compressed = server::Service {
+        app: |pool| (thing::THING.app)(pool).layer(axum::middleware::map_response(coded)),
+        ..thing::THING
+    };
+    let server = Server::start(compressed, &local_postgres::database()).await;
+    let answer = server.get("/api/plain?ms=x").await;
+    let said = problem(&answer, 400);
+    assert!(
+        !said["detail"].as_str().unwrap().contains("ms"),
+        "read as it is coded: {said}"
+    );
+    assert_eq!(answer.header("content-encoding"), None);
+    assert_eq!(answer.header("etag"), None);
+    assert_eq!(answer.header("vary"), Some("accept-encoding"));
+    // What a handler says by itself is left as the layer made it.
+    let answer = server.get("/api/count").await;
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+}
+
 #[tokio::test]
 async fn axums_own_rejections_are_problems() {
     let server = start().await;

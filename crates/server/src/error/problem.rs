@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 
 use axum::body::{Body, to_bytes};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
+    LAST_MODIFIED,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -12,6 +15,18 @@ const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+js
 
 /// What axum says in plain text is a sentence; nothing longer becomes a `detail`.
 const LONGEST_DETAIL: usize = 1024;
+
+/// What a header says of a body is not true of another one.
+const OF_A_BODY: [HeaderName; 8] = [
+    CONTENT_LENGTH,
+    CONTENT_ENCODING,
+    CONTENT_RANGE,
+    ACCEPT_RANGES,
+    ETAG,
+    LAST_MODIFIED,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("content-md5"),
+];
 
 /// One field that is not acceptable, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -96,23 +111,32 @@ pub(crate) fn is_lacking(response: &Response) -> bool {
     (status.is_client_error() || status.is_server_error()) && !speaks_for_itself(response)
 }
 
-/// Turns what axum answers by itself into a problem; other headers, `Allow` among them, stay.
+/// Turns what axum answers by itself into a problem; other headers, `Allow` among them, stay. What a layer of the service has
+/// coded is not read, so it has the usual words for its status.
 pub(crate) async fn rewrite(response: Response) -> Response {
     let status = response.status();
     let (mut parts, body) = response.into_parts();
-    let problem = match to_bytes(body, LONGEST_DETAIL)
-        .await
-        .ok()
-        .and_then(|bytes| sentence(&bytes))
-    {
+    let said = match is_coded(&parts.headers) {
+        true => None,
+        false => to_bytes(body, LONGEST_DETAIL).await.ok(),
+    };
+    let problem = match said.and_then(|bytes| sentence(&bytes)) {
         // The text of a 5xx may be a cause, which is nothing to send.
         Some(detail) if status.is_client_error() => Problem::new(status, detail),
         _ => Problem::of(status),
     };
     let problem = problem.into_response().into_body();
-    parts.headers.remove(CONTENT_LENGTH);
+    for of_old_body in OF_A_BODY {
+        parts.headers.remove(of_old_body);
+    }
     parts.headers.insert(CONTENT_TYPE, MEDIA_TYPE);
     Response::from_parts(parts, Body::new(problem))
+}
+
+/// Whether the body is not the text itself but something made of it, such as gzip.
+fn is_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// A body of any type but plain text was made on purpose.
