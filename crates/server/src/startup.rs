@@ -15,7 +15,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause: a database that is back is noticed within a second.
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 
-/// How often the server is asked what it allows and what is taken of it.
+/// How often the server is asked what it allows and what is taken of it, by a service that uses it.
 const EXAMINED_EVERY: Duration = Duration::from_secs(60);
 
 /// What is applied at the start.
@@ -45,7 +45,7 @@ pub(crate) async fn run(
         start(name, &pool, migrations, &readiness).await;
         tokio::select! {
             () = readiness.lost() => {}
-            () = examine(&pool) => {}
+            () = examine(&pool, EXAMINED_EVERY) => {}
         }
         tracing::warn!("the database of {name} has lost its migrations: starting anew");
     }
@@ -117,8 +117,9 @@ async fn rights(pool: &db::Pool, to_migrate: bool) -> Option<String> {
 }
 
 /// Says in one line what the pool may take of the server and what it takes, and warns of what is wrong. Then it looks
-/// again and again, for the numbers and for what is wrong only now.
-async fn examine(pool: &db::Pool) {
+/// again and again, for the numbers and for what is wrong only now, as long as somebody uses the pool: a look is a use too,
+/// and would keep the database of an idle service awake.
+async fn examine(pool: &db::Pool, every: Duration) {
     let mut known: Option<Vec<String>> = None;
     loop {
         match pool.examine().await {
@@ -138,10 +139,61 @@ async fn examine(pool: &db::Pool) {
             }
             Err(error) => tracing::debug!("the server could not be examined: {error}"),
         }
-        tokio::time::sleep(EXAMINED_EVERY).await;
+        let used = pool.stats().acquired;
+        tokio::time::sleep(every).await;
+        while pool.stats().acquired == used {
+            tokio::time::sleep(every).await;
+        }
         // Whoever waits already for a connection needs no other one before them.
         while pool.stats().waiting > 0 {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::Connection as _;
+
+    const OFTEN: Duration = Duration::from_millis(50);
+
+    async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !done().await {
+            assert!(Instant::now() < deadline, "not within 20 s: {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_service_asks_nothing_and_keeps_no_session() {
+        let url = local_postgres::database();
+        let name = url.rsplit('/').next().unwrap().to_owned();
+        let config = format!("{url}?max_idle_connection_lifetime=1");
+        let pool = db::Pool::new(db::Config::parse(&config).unwrap());
+        let admin = local_postgres::shared().url("postgres");
+        let mut admin = sqlx::PgConnection::connect(&admin).await.unwrap();
+        let mut sessions = async || -> i64 {
+            let open =
+                sqlx::query_scalar("select count(*) from pg_stat_activity where datname = $1");
+            open.bind(&name).fetch_one(&mut admin).await.unwrap()
+        };
+        let looking = tokio::spawn({
+            let pool = pool.clone();
+            async move { examine(&pool, OFTEN).await }
+        });
+        until("it has looked once", async || pool.server().is_some()).await;
+        until("its session is closed", async || sessions().await == 0).await;
+        let asked = pool.stats().acquired;
+        for _ in 0..20 {
+            tokio::time::sleep(OFTEN).await;
+            assert_eq!(sessions().await, 0);
+        }
+        assert_eq!(pool.stats().acquired, asked);
+        // It looks again once somebody has used it.
+        sqlx::query("select 1").execute(&pool).await.unwrap();
+        until("it looks again", async || pool.stats().acquired > asked + 1).await;
+        looking.abort();
     }
 }
