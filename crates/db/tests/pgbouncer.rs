@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -357,6 +358,89 @@ async fn a_changed_table_heals_behind_it_too() {
     }
     assert_eq!(proxy.turns() - before, 10);
     settled(&pool).await;
+}
+
+/// How PgBouncer asks for passwords. What it says of a wrong one differs, and its code is that of a broken protocol.
+const ASKING: [&str; 3] = ["scram-sha-256", "md5", "plain"];
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn a_rotated_password_is_read_again() {
+    if !keeps_apart() {
+        return;
+    }
+    if std::env::var_os("DATABASE_URL_FILE").is_none() {
+        // In a process of its own, whose environment it is.
+        let file = std::env::temp_dir().join(format!("rotated-{}", std::process::id()));
+        let mut process =
+            std::process::Command::new(std::env::current_exe().expect("this program"));
+        process
+            .args(["--exact", "--ignored", "--nocapture"])
+            .arg("a_rotated_password_is_read_again")
+            .env("DATABASE_URL_FILE", &file);
+        let output = process.output().expect("run");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+        std::fs::remove_file(file).expect("the file");
+        return;
+    }
+    let file = std::env::var_os("DATABASE_URL_FILE").expect("a file");
+    for auth in ASKING {
+        let bouncer = Bouncer::start_with(&format!("auth_type = {auth}")).await;
+        std::fs::write(&file, bouncer.url()).expect("written");
+        let pool = Pool::new(db::Config::from_env().expect("a configuration"));
+        pool.execute("select 1").await.expect("the first password");
+        for password in ["two", "three"] {
+            bouncer.rotate(password).await;
+            let url = bouncer.url().replace("anything", password);
+            std::fs::write(&file, url).expect("written");
+            pool.evict();
+            for _ in 0..3 {
+                let asked = pool.execute("select 1").await;
+                asked.unwrap_or_else(|error| panic!("{auth}: {error}"));
+            }
+        }
+        assert_eq!(pool.stats().connect_failed, 0, "{auth}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn a_provider_of_credentials_is_asked_again() {
+    if !keeps_apart() {
+        return;
+    }
+    for auth in ASKING {
+        let bouncer = Bouncer::start_with(&format!("auth_type = {auth}")).await;
+        let config = db::Config::parse(&bouncer.url()).expect("a valid URL");
+        let asked = Arc::new(AtomicU64::new(0));
+        let counted = asked.clone();
+        // As providers do: it keeps what it has got until that is refused.
+        let pool = Pool::new(config.credentials(move |refused| {
+            counted.fetch_add(1, Relaxed);
+            let password = if refused == 0 { "anything" } else { "two" }.to_owned();
+            async move {
+                Ok(db::Credentials {
+                    user: None,
+                    password,
+                })
+            }
+        }));
+        bouncer.rotate("two").await;
+        pool.execute("select 1").await.expect("an answer");
+        bouncer.rotate("three").await;
+        pool.evict();
+        let before = asked.load(Relaxed);
+        let error = pool.execute("select 1").await.expect_err("none is right");
+        assert!(Error::from(error).is_unavailable());
+        assert!(
+            asked.load(Relaxed) - before < 10,
+            "it is not asked for ever"
+        );
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -46,14 +46,14 @@ impl Bouncer {
         let text = format!(
             "[databases]\n* = host=127.0.0.1 port={} user=postgres password={}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-             admin_users = admin\npool_mode = transaction\ndefault_pool_size = 2\nserver_login_retry = 1\n{settings}\n",
+             admin_users = admin\npool_mode = transaction\ndefault_pool_size = 2\nserver_login_retry = 1\nauth_file = {}\n{settings}\n",
             server.port(),
             url.password().expect("a password"),
+            users(&server).display(),
         );
-        let owner = server.data_folder().metadata().expect("its owner");
         let file = server.data_folder().join("pgbouncer.ini");
-        fs::write(&file, text).expect("written");
-        chown(&file, Some(owner.uid()), Some(owner.gid())).expect("given");
+        write(&file, &text);
+        write(&users(&server), &user("anything"));
         let process = Self::spawn(&file);
         let bouncer = Self {
             port,
@@ -100,6 +100,12 @@ impl Bouncer {
         format!("postgres://anybody:anything@127.0.0.1:{port}/postgres")
     }
 
+    /// Gives its user another password.
+    pub(crate) async fn rotate(&self, password: &str) {
+        write(&users(&self.server), &user(password));
+        self.tell("RELOAD").await;
+    }
+
     /// Says something to its console, such as `PAUSE`.
     pub(crate) async fn tell(&self, command: &str) {
         let port = self.port;
@@ -111,6 +117,22 @@ impl Bouncer {
         told.execute(&mut console).await.expect(command);
         let _ = console.close().await;
     }
+}
+
+fn users(server: &Cluster) -> PathBuf {
+    server.data_folder().join("users.txt")
+}
+
+fn user(password: &str) -> String {
+    format!("\"admin\" \"anything\"\n\"anybody\" \"{password}\"\n")
+}
+
+/// Writes a file that it may read, and nobody else.
+fn write(file: &Path, text: &str) {
+    fs::write(file, text).expect("written");
+    let folder = file.parent().expect("a folder");
+    let owner = folder.metadata().expect("its owner");
+    chown(file, Some(owner.uid()), Some(owner.gid())).expect("given");
 }
 
 fn program() -> PathBuf {
