@@ -84,11 +84,11 @@ async fn what_runs_beside_sessions_of_another_role_is_no_session() {
 #[tokio::test]
 async fn sessions_of_another_role_that_work_count() {
     let server = server(&[("max_connections", "40"), ("max_worker_processes", "8")]);
-    let work = async |_| {
-        let mut session = session(&server, "app").await;
+    let sessions = join_all((0..20).map(|_| session(&server, "app"))).await;
+    let work = |mut session: PgConnection| {
         tokio::spawn(async move { session.execute("select pg_sleep(60)").await.map(drop) })
     };
-    let works = join_all((0..20).map(work)).await;
+    let works: Vec<_> = sessions.into_iter().map(work).collect();
     let pool = pool_at(&url(&server, "other"), "connection_limit=auto");
     drop(pool.acquire().await.expect("a connection"));
     pool.examine().await.expect("a report");

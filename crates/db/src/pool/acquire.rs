@@ -353,7 +353,7 @@ pub(crate) async fn acquire_anywhere(
     let Some(replica) = &pool.replica else {
         return acquire(pool, limits, origin).await;
     };
-    let acquired = match replica.health.strain.allows(LEASES) {
+    let acquired = match replica.may_be_asked(LEASES) {
         false => None,
         true => Some(tokio::select! {
             acquired = acquire(pool, limits, origin.clone()) => acquired,

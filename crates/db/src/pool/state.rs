@@ -172,6 +172,13 @@ pub(crate) struct Replica {
     pub(crate) health: Health,
 }
 
+impl Replica {
+    /// Whether it may be asked this: it is not left alone with it, or the primary cannot answer instead.
+    pub(crate) fn may_be_asked(&self, text: &str) -> bool {
+        self.health.strain.allows(text) || self.primary.state().outage().is_some()
+    }
+}
+
 /// Failures to open a connection, with no success since.
 #[derive(Clone)]
 pub(crate) struct Failures {

@@ -194,7 +194,7 @@ async fn run_on_replica(
     answer: &mut impl Answer,
 ) -> Result<(), sqlx::Error> {
     let (health, sql) = (&replica.health, statement.sql.as_str());
-    if health.strain.allows(sql) {
+    if replica.may_be_asked(sql) {
         let ran = tokio::select! {
             ran = once(pool, statement, answer) => ran,
             () = health.lost() => Err(Error::NoAnswer(Duration::ZERO).into()),
