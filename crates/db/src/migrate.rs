@@ -1,16 +1,18 @@
 //! Migrations, safe to run from every instance at once.
 
 mod compare;
+mod confirm;
 
 use std::time::Duration;
 
 use sqlx::migrate::{AppliedMigration, Migrator};
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgExecutor, Row};
 use tokio::time::Instant;
 
 use crate::error::{Error, code_of};
 use crate::migrate::compare::{compare, refused};
+use crate::migrate::confirm::confirm;
 
 pub use crate::migrate::compare::Schema;
 use crate::pool::Pool;
@@ -83,14 +85,18 @@ impl Pool {
     }
 
     /// How the migrations of the database compare with those of this migrator: one query on the pool, also through
-    /// PgBouncer.
+    /// PgBouncer. Behind a pooler, where a session may be as another client has left it, what the database lacks is asked for
+    /// once more together with the state of the session, and by `DIRECT_URL`.
     ///
     /// # Errors
     /// [`Error::Migrate`] if two of the migrator's have one version; if the database has one with another text; or if it has
     /// some that are not the migrator's, unless it has all of the migrator's too and those are later. Those of
     /// [`Pool::acquire`], or the server's, if it does not let the query run.
     pub async fn schema(&self, migrator: &Migrator) -> Result<Schema, Error> {
-        Ok(look(self, migrator).await?.0)
+        match look(self, migrator).await?.0 {
+            Schema::Older { .. } if self.0.is_pooled() => confirm(self, migrator).await,
+            schema => Ok(schema),
+        }
     }
 }
 
@@ -117,14 +123,26 @@ async fn look(
     if migrator.migrations.is_empty() {
         return Ok((Schema::Current, None));
     }
-    let table = &migrator.table_name;
-    let sql = format!("select version, checksum from {table} where success order by version");
+    let sql = question(migrator);
     let rows = match sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(database).await {
         Ok(rows) => rows,
-        // undefined_table: nobody has ever migrated.
-        Err(error) if code_of(&error).as_deref() == Some("42P01") => Vec::new(),
+        Err(error) if is_table_missing(&error) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
+    judge(migrator, &rows)
+}
+
+fn question(migrator: &Migrator) -> String {
+    let table = &migrator.table_name;
+    format!("select version, checksum from {table} where success order by version")
+}
+
+/// Whether nobody has ever migrated, as far as the session sees the tables.
+fn is_table_missing(error: &sqlx::Error) -> bool {
+    code_of(error).as_deref() == Some("42P01")
+}
+
+fn judge(migrator: &Migrator, rows: &[PgRow]) -> Result<(Schema, Option<i64>), Error> {
     let applied = rows.iter().map(|row| {
         let checksum: Vec<u8> = row.try_get(1)?;
         Ok(AppliedMigration {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use db::{CloseReason, Error, Pool};
 use futures_util::future::{join, join_all};
 use sqlx::postgres::{PgConnectOptions, PgExecutor, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqlSafeStr};
 use support::bouncer::{Bouncer, keeps_apart};
 use support::proxy::Proxy;
 use support::{dropped_after, failure, pool_at, settled};
@@ -559,6 +559,91 @@ async fn what_needs_a_session_of_its_own_says_so_and_migrations_take_the_direct_
         wrong.contains("DIRECT_URL has an unknown parameter"),
         "{wrong}"
     );
+}
+
+/// Leaves so many sessions of the pooler with this state, as a client does that asks for it outside a transaction.
+async fn leave(bouncer: &Bouncer, state: &'static str, sessions: usize) {
+    let options: PgConnectOptions = bouncer.url().parse().expect("a URL");
+    let options = options.extra_float_digits(None);
+    let mut clients = Vec::new();
+    for _ in 0..sessions {
+        let mut client = options.connect().await.expect("a client");
+        client.execute("begin").await.expect("a session of its own");
+        clients.push(client);
+    }
+    for client in &mut clients {
+        client.execute(state).await.expect("set");
+        client.execute("commit").await.expect("committed");
+    }
+}
+
+/// What other clients leave in the pooler's sessions, and how many of its two.
+const LEFT: [(&str, usize); 4] = [
+    ("select pg_catalog.set_config('search_path', '', false)", 1),
+    ("select pg_catalog.set_config('search_path', '', false)", 2),
+    ("set search_path = strange", 2),
+    ("set role stranger", 2),
+];
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn a_session_that_another_client_has_left_is_not_taken_for_the_database() {
+    if !keeps_apart() {
+        return;
+    }
+    let sql = AssertSqlSafe("create table thing (id int)".to_owned()).into_sql_str();
+    let kind = sqlx::migrate::MigrationType::Simple;
+    let migration = sqlx::migrate::Migration::new(1, "thing".into(), kind, sql, false);
+    let migrator = sqlx::migrate::Migrator::with_migrations(vec![migration]);
+    for (state, sessions) in LEFT {
+        let bouncer = Bouncer::start().await;
+        let direct = pool_at(&bouncer.server.url("postgres"), "");
+        direct.execute("create schema strange").await.expect("made");
+        direct.execute("create role stranger").await.expect("made");
+        direct
+            .execute("create schema stranger")
+            .await
+            .expect("made");
+        direct
+            .execute("grant create, usage on schema stranger to stranger")
+            .await
+            .expect("made");
+        direct.migrate_any(&migrator).await.expect("migrated");
+        direct
+            .execute("grant select on _sqlx_migrations to stranger")
+            .await
+            .expect("granted");
+        let pool = pool_at(&bouncer.url(), "");
+        let schema = pool.schema(&migrator).await.expect("an answer");
+        assert_eq!(schema, db::Schema::Current);
+        leave(&bouncer, state, sessions).await;
+        let mut unclear = 0;
+        for _ in 0..20 {
+            match pool.schema(&migrator).await.expect("an answer") {
+                db::Schema::Current => {}
+                db::Schema::Unclear { session } => {
+                    assert!(
+                        session.contains("search_path = '") && session.contains("RECONNECT"),
+                        "{session}"
+                    );
+                    unclear += 1;
+                }
+                other => panic!("{state}: {other:?}"),
+            }
+        }
+        println!("{state}, {sessions} of 2 sessions: {unclear} of 20 unclear");
+        if state.contains("search_path") && sessions == 2 {
+            assert_eq!(unclear, 20, "{state}");
+        }
+        // What is really lost is still found.
+        bouncer.tell("RECONNECT").await;
+        direct
+            .execute("drop table _sqlx_migrations")
+            .await
+            .expect("dropped");
+        let lost = pool.schema(&migrator).await.expect("an answer");
+        assert!(matches!(lost, db::Schema::Older { .. }), "{lost:?}");
+    }
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ pub(crate) fn migrations(name: &str, schema: Result<Schema, db::Error>) -> Check
                 "the database has all of them, and later ones up to {newest}: a newer program's"
             ),
         ),
+        Ok(Schema::Unclear { session }) => check(Verdict::Change, session),
         Ok(Schema::Older { missing }) => check(
             Verdict::Change,
             format!(

@@ -28,6 +28,12 @@ pub enum Schema {
         /// The version of the last.
         newest: i64,
     },
+    /// Behind a pooler: the database lacks some only as one session of the pooler's sees it, which another client has left in a
+    /// state of its own.
+    Unclear {
+        /// What is the matter with that session, and what to do.
+        session: String,
+    },
 }
 
 /// How what was applied, in the order of versions, compares with what the migrator has.

@@ -3,7 +3,7 @@
 pub(crate) mod healthcheck;
 pub(crate) mod report;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use axum::extract;
@@ -47,6 +47,8 @@ struct Inner {
     migrator: &'static Migrator,
     /// The last check and its outcome; the lock lets one caller ask while the others wait for its answer.
     checked: Mutex<Option<(Instant, Report)>>,
+    /// The log has been told of a session that is not as the others.
+    told: Once,
 }
 
 impl Readiness {
@@ -60,6 +62,7 @@ impl Readiness {
             pool,
             migrator,
             checked: Mutex::new(None),
+            told: Once::new(),
         }))
     }
 
@@ -144,6 +147,11 @@ impl Readiness {
                 report
             }
             Some(Ok(Schema::Newer { newest })) => Report::newer(newest),
+            // The service has worked with the database, and one session that cannot is not the database.
+            Some(Ok(Schema::Unclear { session })) => {
+                self.0.told.call_once(|| tracing::warn!("{session}"));
+                Report::ready_but(&session)
+            }
             // Also a database that does not let the service read its migrations: its other errors say what is wrong. And
             // one whose migrations were changed: this service has worked with it, and whoever starts anew is told.
             _ => Report::ready(),

@@ -50,6 +50,11 @@ impl Report {
         Self::new(State::Ready, "the service is ready")
     }
 
+    /// Somebody should know something all the same.
+    pub(crate) fn ready_but(what: &str) -> Self {
+        Self::new(State::Ready, format!("the service is ready; {what}"))
+    }
+
     /// What keeps a service from being ready: the database is out of reach, or it is there and something else is wrong.
     pub(crate) fn of(error: &db::Error) -> Self {
         let state = match error.is_unavailable() {
