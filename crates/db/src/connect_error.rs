@@ -101,6 +101,25 @@ impl ConnectError {
         Self { message, source }
     }
 
+    /// A pooler has not answered in time.
+    pub(crate) fn no_session(config: &Config, why: &str) -> Self {
+        let Self { message, .. } = Self::pooler(config, why);
+        let source = sqlx::Error::Io(ErrorKind::TimedOut.into());
+        Self { message, source }
+    }
+
+    /// Several servers answer what one is asked.
+    pub(crate) fn split(config: &Config) -> Self {
+        let message = format!(
+            "What answers at `{}` has some statements answered by another server than others, so that a read may miss the write \
+             before it, as pgpool-II and PgDog do with a primary and standbys. Switch that off (load_balance_mode = off in \
+             pgpool-II; in others a database that has the primary alone), and name the standbys in DATABASE_REPLICA_URLS instead",
+            config.address()
+        );
+        let source = sqlx::Error::Configuration(message.clone().into());
+        Self { message, source }
+    }
+
     /// A server answers that is not what is wanted.
     pub(crate) fn unfit(host: &Host, why: &str) -> Self {
         let message = format!("`{host}` {why}");
@@ -132,13 +151,12 @@ impl ConnectError {
         Self { message, source }
     }
 
-    /// Whether no server says this, but a pooler in front of one.
-    pub(crate) fn is_pooler(&self) -> bool {
-        code(&self.source) == "08P01"
-            && self
-                .source
-                .to_string()
-                .contains("unsupported startup parameter")
+    /// Whether it may have been refused for what it was told: by somebody, and not for who it is, what it asks for or how many
+    /// others there are.
+    pub(crate) fn may_be_of_options(&self) -> bool {
+        let (said, code) = (self.source.as_database_error(), code(&self.source));
+        let of_others = ["28", "3D", "53", "57"];
+        said.is_some() && !of_others.iter().any(|class| code.starts_with(class))
     }
 
     /// Whether the server is there but has no room for one more.

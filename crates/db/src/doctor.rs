@@ -81,7 +81,8 @@ impl Pool {
             .fetch_one(self)
             .await
             .map_err(failed)?;
-        let answers = Answers::read(fleet, self.0.is_pooled(), &row).map_err(failed)?;
+        let pooled = !self.has_sessions().await?;
+        let answers = Answers::read(fleet, pooled, &row).map_err(failed)?;
         let (limit, open) = (
             self.0.permits.whole_limit() as i32,
             self.stats().open as i32,

@@ -87,7 +87,7 @@ impl Pool {
     ) -> Result<Listener, Error> {
         // What is between is known with the first connection.
         drop(self.acquire().await?);
-        if self.0.is_pooled() {
+        if !self.has_sessions().await? {
             let why = "PgBouncer does not pass notifications on: listen with a DATABASE_URL of the server itself";
             return Err(Error::Sqlx(sqlx::Error::InvalidArgument(why.to_owned())));
         }

@@ -65,14 +65,14 @@ impl Pool {
     /// A session of its own, by `DIRECT_URL` where the pool's URL leads to a pooler.
     async fn open_session(&self) -> Result<PgConnection, Error> {
         let connection = self.open_beside().await?;
-        if !self.0.is_pooled() {
+        if self.has_sessions().await? {
             return Ok(connection);
         }
         if let Some(mut config) = self.config().direct() {
             config.hooks = self.config().hooks.clone();
             let direct = Self::new(config);
             let connection = direct.open_beside().await?;
-            if !direct.0.is_pooled() {
+            if direct.has_sessions().await? {
                 return Ok(connection);
             }
         }

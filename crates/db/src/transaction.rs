@@ -284,7 +284,7 @@ async fn begin(
 ) -> Result<(), Error> {
     connection.enter_transaction(options.read_only, limits);
     // Behind a pooler no session has limits of its own.
-    let told = match connection.pool().pooler.get() {
+    let told = match connection.pool().between.in_transactions() {
         Some(behind) => limits.or(behind).sql("set local"),
         None => limits.sql("set local"),
     };

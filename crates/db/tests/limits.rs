@@ -200,7 +200,8 @@ async fn a_transaction_that_the_server_ended_for_its_pause_says_so() {
 
 #[tokio::test]
 async fn behind_pgbouncer_a_transaction_has_limits_and_a_statement_says_why_not() {
-    let pool = pool("connection_limit=1&pgbouncer=true");
+    let url = support::middleman::pooler().await;
+    let pool = support::pool_at(&url, "connection_limit=1&pgbouncer=true");
     let patient = pool.with(Limits {
         statement: Some(LONG),
         ..Limits::default()

@@ -135,7 +135,7 @@ async fn listening_ends_with_the_pool_and_needs_a_server_and_not_a_pooler() {
     assert!(matches!(ended, Error::Closed), "{ended:?}");
     assert_eq!(closed.cut, 0, "it does not hold the pool up: {closed:?}");
 
-    let pooled = pool_at(&url, "pgbouncer=true");
+    let pooled = pool_at(&support::middleman::pooler().await, "");
     let error = pooled.listen(["orders"]).await.err().expect("refused");
     assert!(error.to_string().contains("PgBouncer"), "{error}");
 }

@@ -348,7 +348,7 @@ async fn a_migration_without_a_database_says_why_in_time() {
 
 #[tokio::test]
 async fn a_migration_through_pgbouncer_is_refused() {
-    let pool = pool_at(&local_postgres::database(), "pgbouncer=true");
+    let pool = pool_at(&support::middleman::pooler().await, "pgbouncer=true");
     let error = pool.migrate(&migrator()).await.expect_err("refused");
     assert!(error.to_string().contains("MIGRATE=false"), "{error}");
 }

@@ -63,9 +63,9 @@ async fn callers_who_give_up_cost_no_connections() {
     let ours = pool_at(&url, "connection_limit=2&pool_timeout=60ms");
     impatient!(ours, Duration::from_secs(3));
     let opened = proxy.connections();
-    // Two for the pool, one beside it that cancels what nobody waits for.
+    // Two for the pool, two that find out whose the sessions are, and one beside it that cancels what nobody waits for.
     assert!(
-        opened <= 3,
+        opened <= 5,
         "{opened} connections were opened: {:?}",
         ours.stats()
     );

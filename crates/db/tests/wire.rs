@@ -125,11 +125,12 @@ async fn a_silent_idle_connection_is_replaced_quickly() {
 #[tokio::test]
 async fn every_statement_has_a_name_behind_pgbouncer() {
     let count = "select count(*) from pg_prepared_statements where statement = 'select $1::int'";
-    for (parameters, named) in [
-        ("connection_limit=1", 0),
-        ("connection_limit=1&pgbouncer=true", 1),
+    let parameters = "connection_limit=1";
+    for (url, named) in [
+        (local_postgres::database(), 0),
+        (support::middleman::pooler().await, 1),
     ] {
-        let pool = pool_at(&local_postgres::database(), parameters);
+        let pool = pool_at(&url, parameters);
         sqlx::query("select $1::int")
             .bind(1)
             .persistent(false)

@@ -242,6 +242,11 @@ impl Config {
         if pooler {
             return endpoint.extra_float_digits(None);
         }
+        endpoint.options(self.told())
+    }
+
+    /// What a session is told of the URL.
+    fn told(&self) -> Vec<(String, String)> {
         let timeouts = [
             ("statement_timeout", self.statement_timeout),
             ("lock_timeout", self.lock_timeout),
@@ -250,7 +255,18 @@ impl Config {
                 self.idle_in_transaction_session_timeout,
             ),
         ];
-        endpoint.options(session(&self.session, timeouts))
+        session(&self.session, timeouts)
+    }
+
+    /// The statement that tells a session the same, and whose it is, after it was opened.
+    pub(crate) fn tell(&self, instance: &str) -> String {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        let mut told = self.told();
+        told.push(("pool.instance".to_owned(), instance.to_owned()));
+        let each = told
+            .iter()
+            .map(|(key, value)| format!("set_config({}, {}, false)", quoted(key), quoted(value)));
+        format!("select {}", each.collect::<Vec<_>>().join(", "))
     }
 
     /// Whether the limit follows the fleet. Behind a pooler nobody can see it.

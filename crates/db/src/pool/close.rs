@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join;
 use tokio::time::timeout;
 
+use crate::pool::between::Sessions;
 use crate::pool::closing::close_idle;
 use crate::pool::state::Shared;
-use crate::pool::{control_connection, part};
+use crate::pool::{control_connection, part, proof};
 
 /// What [`Pool::close`](crate::Pool::close) did.
 ///
@@ -51,6 +52,11 @@ pub(crate) async fn close(pool: &Arc<Shared>, deadline: Duration) -> Closed {
     pool.available.notify_waiters();
     let busy = pool.state().in_use();
     let idle = close_idle(pool);
+    if busy > 0 {
+        // Known in time for those that have to be ended.
+        let shared = pool.clone();
+        tokio::spawn(async move { proof::sessions(&shared).await });
+    }
     let patience = deadline.saturating_sub(LONGEST_END.min(deadline / 4));
     // Polled again later, the parts would close anew: once is enough, and goes on by itself.
     let parts = pool.clone();
@@ -76,9 +82,14 @@ async fn end_sessions(pool: &Arc<Shared>) {
     if let Some(backends) = backends_in_use(pool) {
         // In a task of its own, which goes on when the time is over.
         let shared = pool.clone();
-        let ended =
-            tokio::spawn(async move { control_connection::terminate(&shared, &backends).await });
-        if matches!(ended.await, Ok(Ok(()))) {
+        let ended = tokio::spawn(async move {
+            // A session that is a stranger's by now must not be ended.
+            proof::sessions(&shared).await == Sessions::Own
+                && control_connection::terminate(&shared, &backends)
+                    .await
+                    .is_ok()
+        });
+        if matches!(ended.await, Ok(true)) {
             let _ = timeout(LONGEST_END, unused(pool)).await;
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqlSafeStr};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::Span;
@@ -16,13 +16,14 @@ use crate::connect_error::ConnectError;
 use crate::error::Error;
 use crate::fleet::Session;
 use crate::metrics::Outcome;
+use crate::pool::between::Kind;
 use crate::pool::closing::close_idle;
-use crate::pool::first_question::First;
+use crate::pool::first_question::{self, First};
 use crate::pool::handshake::session;
 use crate::pool::hosts::{Reached, reach};
 use crate::pool::opened::Opened;
-use crate::pool::pooler;
 use crate::pool::state::{Failures, Shared};
+use crate::pool::{pooler, proof};
 use crate::spans;
 
 /// The first pause between two attempts, and the longest: at first for a restart, after [`EARLY`] for a longer outage.
@@ -30,6 +31,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const EARLY_PAUSE: Duration = Duration::from_millis(120);
 const LATE_PAUSE: Duration = Duration::from_millis(800);
 const EARLY: Duration = Duration::from_secs(10);
+
+/// How often one connection is opened anew because something else was found to be between.
+const MOST_KINDS: u32 = 4;
 
 /// An attempt to reconnect always ends.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
@@ -59,14 +63,7 @@ pub(crate) async fn open_control(pool: &Shared) -> Result<Reached, Error> {
 /// Opens a connection that does not belong to the pool, with the service's hook.
 pub(crate) async fn open_for_work(pool: &Shared) -> Result<PgConnection, Error> {
     let opened = async {
-        let mut reached = reach(pool, Session::Beside).await?;
-        if !pool.is_pooled() {
-            let first = reached.first(pool).await;
-            let first = first.map_err(|source| ConnectError::new(&pool.config, source))?;
-            if first.backend.is_none() {
-                pooler::found(pool)?;
-            }
-        }
+        let (mut reached, _) = opened(pool, Session::Beside).await?;
         run_hook(pool, &mut reached.inner).await?;
         Ok(reached.inner)
     };
@@ -85,6 +82,11 @@ async fn within_timeout<T>(
 
 /// Whoever was asked has not answered in time.
 fn timed_out(pool: &Shared) -> ConnectError {
+    if pool.between.kind() == Kind::Sessions {
+        let none = "no answer within connect_timeout. It gives each connection a session of its own (pool_mode = session) and may have \
+                    none left: lower connection_limit, or give it more (default_pool_size in PgBouncer)";
+        return ConnectError::no_session(&pool.config, none);
+    }
     ConnectError::timeout(&pool.config, pool.servers.addresses())
 }
 
@@ -130,24 +132,12 @@ async fn connect(
 
 async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
     let (config, started) = (&pool.config, Instant::now());
-    let failed = |source| ConnectError::new(config, source);
-    let mut reached = match reach(pool, session(pool)).await {
-        Err(error) if error.is_server_full() => reach_instead_of_control(pool, error).await?,
-        reached => reached?,
-    };
-    let first = match pool.is_pooled() && reached.first.is_none() {
-        true => First::default(),
-        false => reached.first(pool).await.map_err(failed)?,
-    };
+    let (reached, first) = opened(pool, session(pool)).await?;
     let Reached {
         mut inner,
         generation,
         ..
     } = reached;
-    if first.backend.is_none() {
-        pooler::found(pool)?;
-        pooler::keeps_statements_apart(pool, &mut inner, is_direct(pool)).await?;
-    }
     run_hook(pool, &mut inner).await?;
     let now = Instant::now();
     let took = now - started;
@@ -189,14 +179,58 @@ async fn reach_instead_of_control(
     Err(error)
 }
 
-/// Whether a connection that is told which instance it belongs to still knows it afterwards.
-async fn is_direct(pool: &Shared) -> bool {
-    match reach(pool, Session::Asking).await {
-        Ok(mut reached) => {
-            matches!(reached.first(pool).await, Ok(first) if first.backend.is_some())
+/// A connection, and what it was asked first. What is between is known with it.
+async fn opened(pool: &Shared, session: Session) -> Result<(Reached, First), ConnectError> {
+    let failed = |source| ConnectError::new(&pool.config, source);
+    proof::is_trusted(pool).await?;
+    for _ in 0..MOST_KINDS {
+        let before = pool.between.kind();
+        let mut reached = match Box::pin(reach(pool, session)).await {
+            Err(error) if error.is_server_full() => {
+                Box::pin(reach_instead_of_control(pool, error)).await?
+            }
+            reached => reached?,
+        };
+        let kind = pool.between.kind();
+        if kind != Kind::Transactions {
+            if kind != before {
+                continue;
+            }
+            let first = match kind {
+                Kind::Nothing => reached.first(pool).await.map_err(failed)?,
+                _ => {
+                    tell(pool, &mut reached.inner).await.map_err(failed)?;
+                    let first = first_question::ask(pool, &mut reached.inner).await;
+                    first.map_err(failed)?
+                }
+            };
+            if first.backend.is_some() {
+                proof::is_of_one_server(pool, &mut reached.inner, &first).await?;
+                return Ok((reached, first));
+            }
+            pooler::is(pool, kind, Kind::Transactions);
         }
-        Err(_) => false,
+        if Box::pin(proof::is_of_transactions(pool, &mut reached.inner)).await? {
+            pooler::check(pool)?;
+            let first = reached.first.take().unwrap_or_default();
+            let none = First {
+                backend: None,
+                ..first
+            };
+            return Ok((reached, none));
+        }
     }
+    let changes = "it takes settings from one connection and not from the next";
+    Err(ConnectError::pooler(&pool.config, changes))
+}
+
+/// Tells a session what it could not be told when it was opened.
+pub(crate) async fn tell(pool: &Shared, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    if pool.between.kind() != Kind::Sessions {
+        return Ok(());
+    }
+    let told = AssertSqlSafe(pool.config.tell(pool.instance.id())).into_sql_str();
+    sqlx::raw_sql(told).execute(connection).await.map(drop)
 }
 
 /// Counts a connection that is being opened, also when its task is dropped.

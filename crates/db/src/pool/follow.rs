@@ -9,15 +9,16 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::fleet::Fleet;
+use crate::pool::between::Sessions;
 use crate::pool::closing::resize;
 use crate::pool::state::Shared;
-use crate::pool::{control_connection, pooler};
+use crate::pool::{control_connection, pooler, proof};
 use crate::share::Share;
 
 /// A look always ends.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
-/// Where there is no room for a connection that looks, the next look comes so late.
+/// Where there is no room for a connection that looks, or for those that prove whose the sessions are, the next look comes so late.
 const CROWDED: Duration = Duration::from_secs(5);
 /// How long the pool's own first connection may take, and how often that is looked at.
 const FIRST: Duration = Duration::from_secs(5);
@@ -33,15 +34,19 @@ pub(crate) async fn follow(pool: Weak<Shared>) {
     let _ = timeout(FIRST, first_connection(&pool)).await;
     loop {
         let Some(pool) = pool.upgrade() else { return };
-        let crowded = !pool.permits.semaphore.is_closed() && look(&pool, &mut share, started).await;
-        if pool.permits.semaphore.is_closed() || pool.is_pooled() {
+        // Behind a pooler that passes everything on the list of sessions looks like a server's.
+        let unproven = proof::sessions(&pool).await == Sessions::Unknown;
+        let crowded = !pool.permits.semaphore.is_closed()
+            && pool.follows()
+            && look(&pool, &mut share, started).await;
+        if pool.permits.semaphore.is_closed() || !pool.follows() {
             pooler::set_limit(&pool);
             control_connection::close(&pool, true).await;
             return;
         }
         drop(pool);
         // No two instances ask in step.
-        let pause = match crowded {
+        let pause = match crowded || unproven {
             true => share.pause().max(CROWDED),
             false => share.pause(),
         };
@@ -85,6 +90,10 @@ async fn look(pool: &Shared, share: &mut Share, started: Instant) -> bool {
             return matches!(error, Error::Connect(error) if error.is_server_full());
         }
     };
+    // It was found behind a pooler meanwhile, by the very connection that asks.
+    if !pool.follows() {
+        return false;
+    }
     share.saw(&fleet.view(), began);
     set(pool, share.limit(), &fleet);
     let limits = fleet.limits(share.limit() as i32, pool.stats().open as i32);

@@ -9,6 +9,7 @@ use crate::config::hooks::Credentials;
 use crate::config::hosts::Host;
 use crate::connect_error::ConnectError;
 use crate::fleet::Session;
+use crate::pool::between::Kind;
 use crate::pool::dial::dial;
 use crate::pool::pooler;
 use crate::pool::state::Shared;
@@ -24,10 +25,14 @@ pub(crate) fn options(pool: &Shared) -> PgConnectOptions {
 fn options_at(pool: &Shared, host: &Host) -> PgConnectOptions {
     let options = pool.options.lock();
     let options = options.unwrap_or_else(PoisonError::into_inner).clone();
+    at(host, pool, (*options).clone())
+}
+
+fn at(host: &Host, pool: &Shared, options: PgConnectOptions) -> PgConnectOptions {
     let options = match pool.config.hosts() {
         // It may have moved since: the environment is read again after a failure.
-        [_] => (*options).clone(),
-        _ => host.apply((*options).clone()),
+        [_] => options,
+        _ => host.apply(options),
     };
     match options.get_socket() {
         // As libpq does it: who has the folder is the server, and nobody is in between.
@@ -37,13 +42,13 @@ fn options_at(pool: &Shared, host: &Host) -> PgConnectOptions {
 }
 
 /// The same with the name that says whose the session is, which a pooler in between would have to change with each client.
-/// A pooler does not pass the instance on, by which it is found.
+/// Most poolers do not pass the instance on, by which they are found.
 fn named(pool: &Shared, options: PgConnectOptions, session: Session) -> PgConnectOptions {
     let instance = [("pool.instance", pool.instance.id())];
-    match (pool.is_pooled(), session) {
-        (true, Session::Asking) => options.options(instance),
-        (true, _) => options,
-        (false, _) => options
+    match (pool.takes_options(), session) {
+        (false, Session::Asking) => options.options(instance),
+        (false, _) => options,
+        (true, _) => options
             .application_name(&pool.instance.name_of(session))
             .options(instance),
     }
@@ -72,7 +77,7 @@ pub(crate) async fn establish(
     let mut credentials = ask(pool, 0).await?;
     let mut refused = 0;
     loop {
-        let pooled = pool.is_pooled();
+        let told = pool.takes_options();
         let options = options_at(pool, host);
         // Not those that another connection has got meanwhile, which may be older.
         let options = match &credentials {
@@ -83,10 +88,13 @@ pub(crate) async fn establish(
         let opened = dial(&pool.servers, &pool.config.tls, &options).await;
         let error =
             match opened.map_err(|source| ConnectError::new(&pool.config.only(host), source)) {
-                // What it was told is more than it takes: the next attempt says less.
-                Err(error) if error.is_pooler() && !pooled => {
-                    pooler::found(pool)?;
-                    continue;
+                // Perhaps it was told more than it takes.
+                Err(error) if told && error.may_be_of_options() => {
+                    match Box::pin(told_less(pool, host, credentials.as_ref())).await {
+                        Some(connection) => return Ok(connection),
+                        None if error.is_authentication() => error,
+                        None => return Err(error),
+                    }
                 }
                 Err(error) if error.is_authentication() => error,
                 opened => return opened,
@@ -104,6 +112,31 @@ pub(crate) async fn establish(
             _ => return Err(error),
         };
     }
+}
+
+/// A connection that is told nothing, if it is let in where one that was told something is not. Who takes only what is ours is a
+/// server, and what the URL has for it is wrong.
+async fn told_less(
+    pool: &Shared,
+    host: &Host,
+    credentials: Option<&Credentials>,
+) -> Option<PgConnection> {
+    let plain = pool.config.options_now(true);
+    let plain = at(
+        host,
+        pool,
+        plain.unwrap_or_else(|| pool.config.options(true)),
+    );
+    let plain = credentials.map_or(plain.clone(), |credentials| credentials.apply(plain));
+    let ours = plain
+        .clone()
+        .options([("pool.instance", pool.instance.id())]);
+    if dial(&pool.servers, &pool.config.tls, &ours).await.is_ok() {
+        return None;
+    }
+    let connection = dial(&pool.servers, &pool.config.tls, &plain).await.ok()?;
+    pooler::is(pool, Kind::Nothing, Kind::Transactions);
+    Some(connection)
 }
 
 /// Asks the provider, if there is one, for its credentials, and keeps them for those who cannot ask.
@@ -126,7 +159,7 @@ pub(crate) async fn refresh(pool: Arc<Shared>) {
 
 /// Reads the connection settings again, because the server did not accept the password. Says whether it could.
 fn read_again(pool: &Shared) -> bool {
-    let options = pool.config.options_now(pool.is_pooled());
+    let options = pool.config.options_now(!pool.takes_options());
     options.map(|options| keep(pool, options)).is_some()
 }
 

@@ -10,7 +10,7 @@ use crate::pool::events::Told;
 use crate::pool::follow::follow;
 use crate::pool::handshake::refresh;
 use crate::pool::state::Shared;
-use crate::pool::{connect, control_connection};
+use crate::pool::{connect, control_connection, proof};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// How often new credentials are asked for, for those connections that sqlx's own pools open.
@@ -38,6 +38,7 @@ async fn work(pool: Weak<Shared>) {
             replace_old(&pool, now);
             open_missing(&pool);
             report_leaks(&pool);
+            find_out(&pool);
             told.tell(&pool);
             control_connection::close(&pool, false).await;
             if asked.elapsed() > BETWEEN_CREDENTIALS && !pool.permits.parts().is_empty() {
@@ -46,6 +47,17 @@ async fn work(pool: Weak<Shared>) {
             }
         }
         tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// Has it found out whose the sessions are, where nobody has needed to know yet.
+fn find_out(pool: &Arc<Shared>) {
+    let state = pool.state();
+    let open = state.total() > state.connecting && state.outage().is_none();
+    drop(state);
+    if open && proof::known(pool).is_none() {
+        let pool = pool.clone();
+        tokio::spawn(async move { proof::sessions(&pool).await });
     }
 }
 

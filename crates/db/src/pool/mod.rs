@@ -2,11 +2,12 @@
 //! files below it:
 //!
 //! `close` · `replicas`, `check` · `watch` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` · `connection` ·
-//! `in_transaction`, `recycle` · `control_connection` · `connect` · `hosts` · `handshake`, `first_question` · `pooler` · `closing` ·
-//! `report` · `state` · `opened`, `permits`, `holder`, `servers`, `health` · `condition`, `delay`, `strain`
+//! `in_transaction`, `recycle` · `control_connection` · `connect` · `proof` · `hosts` · `handshake`, `first_question` · `pooler` · `closing` ·
+//! `report` · `state` · `between` · `opened`, `permits`, `holder`, `servers`, `health` · `condition`, `delay`, `renewed`, `strain`
 
 mod acquire;
 mod addresses;
+mod between;
 mod check;
 mod close;
 mod closing;
@@ -32,6 +33,7 @@ mod own_tls;
 pub(crate) mod part;
 mod permits;
 mod pooler;
+mod proof;
 mod queue;
 mod raw_password;
 mod recycle;
@@ -170,6 +172,14 @@ impl Pool {
     /// A connection beside the pool, for work that is not a request's.
     pub(crate) async fn open_beside(&self) -> Result<PgConnection, Error> {
         connect::open_for_work(&self.0).await
+    }
+
+    /// Whether a connection has a session of its own, as far as can be found out.
+    pub(crate) async fn has_sessions(&self) -> Result<bool, Error> {
+        proof::sessions(&self.0).await;
+        let trusted = proof::is_trusted(&self.0).await;
+        trusted.map_err(|error| Error::Connect(Arc::new(error)))?;
+        Ok(!self.0.is_pooled())
     }
 
     /// The same pool with other limits, for what may take longer than a request, or must not: statements, leases and

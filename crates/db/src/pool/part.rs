@@ -6,13 +6,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sqlx::PgPool;
 use sqlx::pool::CloseEvent;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, PgPool, SqlSafeStr};
 use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::pool::acquire::acquire;
+use crate::pool::between::Kind;
 use crate::pool::closing::close_excess;
 use crate::pool::connection::Connection;
 use crate::pool::holder::Origin;
@@ -117,8 +118,22 @@ fn make(pool: &Arc<Shared>, connections: u32) -> Part {
 fn open(pool: &Shared, connections: u32) -> PgPool {
     let config = &pool.config;
     let mut options = PgPoolOptions::new();
-    if let Some(hook) = pool.after_connect().cloned() {
-        options = options.after_connect(move |connection, _| hook(connection));
+    let told = pool.between.kind() == Kind::Sessions;
+    let told = told.then(|| AssertSqlSafe(config.tell(pool.instance.id())).into_sql_str());
+    let hook = pool.after_connect().cloned();
+    if hook.is_some() || told.is_some() {
+        options = options.after_connect(move |connection, _| {
+            let (hook, told) = (hook.clone(), told.clone());
+            Box::pin(async move {
+                if let Some(told) = told {
+                    sqlx::raw_sql(told).execute(&mut *connection).await?;
+                }
+                match hook {
+                    Some(hook) => hook(connection).await,
+                    None => Ok(()),
+                }
+            })
+        });
     }
     options
         .max_connections(connections)

@@ -8,36 +8,41 @@ use sqlx::{Executor, PgConnection};
 
 use crate::connect_error::ConnectError;
 use crate::duration::seconds;
+use crate::pool::between::Kind;
 use crate::pool::closing::resize;
 use crate::pool::state::Shared;
 
-/// A pooler was found. An error if it cannot be told a setting that changes what statements mean.
-pub(crate) fn found(pool: &Shared) -> Result<(), ConnectError> {
-    let config = &pool.config;
-    config
-        .check_for_pooler()
-        .map_err(|error| ConnectError::pooler(config, error))?;
-    if pool.is_pooled() {
-        return Ok(());
+/// What is between is taken for another kind from now on, unless somebody has found it to be something else meanwhile. Says
+/// whether it is news.
+pub(crate) fn is(pool: &Shared, from: Kind, to: Kind) -> bool {
+    // Before others take them for what it is told.
+    let options = Arc::new(pool.config.options(to != Kind::Nothing));
+    let mut kept = pool.options.lock().unwrap_or_else(PoisonError::into_inner);
+    let news = pool.between.change(from, to);
+    if news {
+        *kept = options;
     }
-    // Before others take them for what a pooler is told.
-    let options = Arc::new(config.options(true));
-    *pool.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
-    let _ = pool.pooler.set(config.in_transactions());
+    drop(kept);
     set_limit(pool);
-    Ok(())
+    news
 }
 
-/// A limit that follows the fleet becomes the default: from here the fleet cannot be seen.
+/// An error if a pooler of transactions cannot be told a setting that changes what statements mean.
+pub(crate) fn check(pool: &Shared) -> Result<(), ConnectError> {
+    let checked = pool.config.check_for_pooler();
+    checked.map_err(|error| ConnectError::pooler(&pool.config, error))
+}
+
+/// A limit that follows the fleet becomes the default where the fleet cannot be seen.
 pub(crate) fn set_limit(pool: &Shared) {
-    if pool.config.connection_limit_auto && pool.is_pooled() {
+    if pool.config.connection_limit_auto && !pool.follows() {
         pool.permits.most_open.store(u32::MAX, Relaxed);
         resize(pool, pool.config.connection_limit);
     }
 }
 
-/// Says once what is different then.
-fn tell(pool: &Shared) {
+/// Says what is different behind a pooler of transactions.
+pub(crate) fn tell(pool: &Shared) {
     let config = &pool.config;
     let statement = config.socket_timeout.map_or_else(
         || "nothing ends them".to_owned(),
@@ -50,13 +55,7 @@ fn tell(pool: &Shared) {
          idle_in_transaction_session_timeout only in transactions, where DATABASE_URL sets them; of single statements only \
          {statement}. For all: alter role \"{role}\" set statement_timeout = '5s'"
     );
-    if config.connection_limit_auto {
-        let limit = config.connection_limit;
-        tracing::warn!(
-            event = "pooler",
-            "behind a pooler connection_limit=auto cannot see what the server has: the limit is {limit}, its default"
-        );
-    }
+    tell_of_limit(pool);
     if config.hooks.after_connect.is_some() {
         tracing::warn!(
             event = "pooler",
@@ -65,32 +64,41 @@ fn tell(pool: &Shared) {
     }
 }
 
-/// Asks once whether the pooler keeps the prepared statements of its clients apart. If it does not, a statement may run
-/// another client's. With `pgbouncer=true` there may be no pooler at all, which `is_direct` finds out.
-pub(crate) async fn keeps_statements_apart(
-    pool: &Shared,
-    connection: &mut PgConnection,
-    is_direct: impl Future<Output = bool>,
-) -> Result<(), ConnectError> {
-    if pool.statements_apart.get().is_some() {
-        return Ok(());
+/// Says what is different behind one that gives each connection a session of its own.
+pub(crate) fn tell_of_sessions(pool: &Shared) {
+    let address = pool.config.address();
+    tracing::info!(
+        event = "pooler",
+        "a pooler that gives each connection a session of its own (pool_mode = session in PgBouncer) answers at {address}: it is used \
+         as the server itself, and tells each session its settings once it is open. It needs a session for each of the \
+         connection_limit connections of all instances, and a few more: a connection that gets none waits"
+    );
+    tell_of_limit(pool);
+}
+
+/// Says that there is no pooler, where the URL says that there is one.
+pub(crate) fn tell_of_none(pool: &Shared) {
+    let address = pool.config.address();
+    tracing::warn!(
+        event = "pooler",
+        "no pooler answers at {address}, although DATABASE_URL has pgbouncer=true, but the server itself: it is told its timeouts as \
+         always. Take pgbouncer=true out"
+    );
+}
+
+/// Says that the fleet cannot be seen, if it was to be followed.
+pub(crate) fn tell_of_limit(pool: &Shared) {
+    if pool.config.connection_limit_auto {
+        let limit = pool.config.connection_limit;
+        tracing::warn!(
+            event = "pooler",
+            "behind a pooler connection_limit=auto cannot see what the server has: the limit is {limit}, its default"
+        );
     }
-    let under_our_name = under_our_name(connection).await;
-    if under_our_name.map_err(|error| ConnectError::new(&pool.config, error))? && !is_direct.await {
-        return Err(ConnectError::pooler(
-            &pool.config,
-            "it does not keep the prepared statements of its clients apart, so that one may run another's. Use PgBouncer \
-             1.21 or later with max_prepared_statements above 0 (200 by default from 1.24 on), or connect to the server itself",
-        ));
-    }
-    if pool.statements_apart.set(()).is_ok() {
-        tell(pool);
-    }
-    Ok(())
 }
 
 /// Whether a prepared statement gets to the server under the name that sqlx gave it.
-async fn under_our_name(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+pub(crate) async fn under_our_name(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     const SQL: &str = "select exists (select from pg_prepared_statements where name ^@ 'sqlx_s_')";
     // In a transaction, so that all of it is done in one session.
     connection.execute("begin").await?;

@@ -1,5 +1,6 @@
 //! What happens to a connection that was given back unclean, before anybody else may have it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgTransactionManager;
@@ -8,9 +9,10 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 
 use crate::error::{is_broken, is_in_transaction};
+use crate::pool::between::Sessions;
 use crate::pool::opened::Opened;
 use crate::pool::state::Shared;
-use crate::pool::{connect, control_connection, first_question};
+use crate::pool::{connect, control_connection, first_question, proof};
 use crate::sqlstate::Loss;
 
 /// How long a connection may take to become clean. It keeps its permit meanwhile, so this is short.
@@ -37,7 +39,7 @@ pub(crate) enum Undo {
 /// Makes a connection clean, and says whether it is. A statement that nobody waits for is cancelled, at once if its
 /// caller has waited for long.
 pub(crate) async fn recycle(
-    pool: &Shared,
+    pool: &Arc<Shared>,
     connection: &mut Opened,
     undo: Undo,
     overdue: bool,
@@ -69,12 +71,19 @@ pub(crate) async fn recycle(
 }
 
 /// Waits until the server is ready for the next statement.
-async fn settle(pool: &Shared, connection: &mut Opened, overdue: bool) -> Result<(), sqlx::Error> {
+async fn settle(
+    pool: &Arc<Shared>,
+    connection: &mut Opened,
+    overdue: bool,
+) -> Result<(), sqlx::Error> {
     let patience = if overdue { Duration::ZERO } else { PATIENCE };
     if let Ok(settled) = timeout(patience, read_answers(&mut connection.inner)).await {
         return settled;
     }
-    if let Some(backend) = connection.backend.as_deref() {
+    // A session that is a stranger's by now must not be hit.
+    if let Some(backend) = connection.backend.as_deref()
+        && proof::sessions_for_cancel(pool).await == Sessions::Own
+    {
         control_connection::cancel(pool, backend).await;
     }
     // Also proves that the cancel request cannot hit the next caller: it was delivered before this answer.
@@ -117,6 +126,7 @@ pub(crate) async fn roll_back_to(
 /// Makes the session as it was when it was opened.
 async fn reset(pool: &Shared, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     forget(connection).await?;
+    connect::tell(pool, connection).await?;
     let hooked = connect::run_hook(pool, connection).await;
     hooked.map_err(|error| error.source)
 }

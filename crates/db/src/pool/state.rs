@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::config::hooks::AfterConnect;
 use crate::connect_error::ConnectError;
 use crate::fleet::Instance;
-use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::pool::between::{Between, Kind};
 use crate::pool::health::Health;
 use crate::pool::holder::{Caller, Holder, Nested, Origin, Taken};
 use crate::pool::opened::{Control, Opened};
@@ -51,10 +51,8 @@ pub(crate) struct Shared {
     pub(crate) servers: Servers,
     /// What the server allows, as it was last asked.
     pub(crate) server: Mutex<Option<ServerLimits>>,
-    /// Set once a pooler was found between the pool and the server: what each transaction is told then.
-    pub(crate) pooler: OnceLock<Limits>,
-    /// Set once that was seen to keep the prepared statements of its clients apart.
-    pub(crate) statements_apart: OnceLock<()>,
+    /// What is between the pool and the server.
+    pub(crate) between: Between,
     /// What is sent there in the place of texts that were found stale.
     pub(crate) renewed: Renewed,
     /// Who this pool is among those of its role.
@@ -70,13 +68,12 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(config: Config, replica: Option<Replica>) -> Self {
         config.tls.say(&config.address());
-        let pooler = OnceLock::new();
-        if config.pgbouncer {
-            let _ = pooler.set(config.in_transactions());
-        }
+        let kind = match config.pgbouncer {
+            true => Kind::Transactions,
+            false => Kind::Nothing,
+        };
         Self {
-            pooler,
-            statements_apart: OnceLock::new(),
+            between: Between::new(kind, config.in_transactions()),
             renewed: Renewed::default(),
             permits: Permits::new(&config),
             state: Mutex::default(),
@@ -115,14 +112,19 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a pooler is between the pool and the server.
+    /// Whether a pooler is between the pool and the server that gives a connection another session with each transaction.
     pub(crate) fn is_pooled(&self) -> bool {
-        self.pooler.get().is_some()
+        self.between.kind() == Kind::Transactions
+    }
+
+    /// Whether a session is told its settings when it is opened.
+    pub(crate) fn takes_options(&self) -> bool {
+        self.between.kind() == Kind::Nothing
     }
 
     /// How long the server lets a transaction pause, as far as this pool has told it.
     pub(crate) fn longest_pause(&self) -> Option<Duration> {
-        match self.pooler.get() {
+        match self.between.in_transactions() {
             Some(behind) => behind.pause,
             None => self.config.idle_in_transaction_session_timeout,
         }
@@ -136,7 +138,7 @@ impl Shared {
 
     /// Whether the limit follows the fleet.
     pub(crate) fn follows(&self) -> bool {
-        self.config.follows() && !self.is_pooled()
+        self.config.follows() && self.takes_options() && !self.between.outlived.load(Relaxed)
     }
 
     /// How long it is likely to take until so many permits come back, if that is known.

@@ -5,6 +5,8 @@ pub(crate) mod bouncer;
 pub(crate) mod certificates;
 pub(crate) mod gatekeeper;
 pub(crate) mod instances;
+pub(crate) mod middleman;
+
 pub(crate) mod proxy;
 pub(crate) mod replicas;
 

@@ -1,0 +1,119 @@
+//! What is between the pool and its server, as far as it has been found out.
+
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::limits::Limits;
+
+/// How long it counts that nothing could be found out.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// What is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nothing, or what cannot be told from nothing.
+    Nothing,
+    /// A pooler that gives each connection a session of its own, but takes no settings when it is opened.
+    Sessions,
+    /// A pooler whose sessions are another connection's with each transaction.
+    Transactions,
+}
+
+/// Whose the sessions are that answer, by what no pooler can pass on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sessions {
+    /// Each connection has one of its own.
+    Own,
+    /// Connections have them in turn.
+    Shared,
+    /// Some statements are answered by another server than others.
+    Split,
+    /// It could not be found out.
+    Unknown,
+}
+
+/// That, and what follows from it.
+pub(crate) struct Between {
+    kind: AtomicU8,
+    /// What each transaction is told behind a pooler of transactions.
+    in_transactions: Limits,
+    /// Set once such a pooler was seen to keep the prepared statements of its clients apart.
+    pub(crate) statements_apart: OnceLock<()>,
+    /// Whose the sessions of a generation are, and when that was found out.
+    sessions: Mutex<Option<(u64, Sessions, Instant)>>,
+    /// Whoever finds it out, which one does at a time.
+    pub(crate) finding: tokio::sync::Mutex<()>,
+    /// How often more it has to be seen that one server answers everything, after several have.
+    pub(crate) doubts: AtomicU32,
+    /// The server that was seen to answer everything last.
+    server: Mutex<Arc<str>>,
+    /// Whether sessions are kept when the connections that had them are gone.
+    pub(crate) outlived: AtomicBool,
+}
+
+impl Between {
+    pub(crate) fn new(kind: Kind, in_transactions: Limits) -> Self {
+        Self {
+            kind: AtomicU8::new(kind as u8),
+            in_transactions,
+            statements_apart: OnceLock::new(),
+            sessions: Mutex::default(),
+            finding: tokio::sync::Mutex::default(),
+            doubts: AtomicU32::new(0),
+            server: Mutex::new("".into()),
+            outlived: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self.kind.load(Relaxed) {
+            0 => Kind::Nothing,
+            1 => Kind::Sessions,
+            _ => Kind::Transactions,
+        }
+    }
+
+    /// Takes it for another kind than it was taken for. Says whether somebody else has not done so before.
+    pub(crate) fn change(&self, from: Kind, to: Kind) -> bool {
+        let changed = self
+            .kind
+            .compare_exchange(from as u8, to as u8, SeqCst, SeqCst);
+        changed.is_ok()
+    }
+
+    /// What each transaction is told, if no session has limits of its own.
+    pub(crate) fn in_transactions(&self) -> Option<&Limits> {
+        (self.kind() == Kind::Transactions).then_some(&self.in_transactions)
+    }
+
+    /// Whose the sessions of this generation are, as far as that is known.
+    pub(crate) fn sessions(&self, generation: u64) -> Option<Sessions> {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let (of, sessions, at) = (*sessions)?;
+        let counts = match sessions {
+            Sessions::Unknown => at.elapsed() < UNKNOWN_FOR,
+            // A pooler of sessions may have none left for the question.
+            Sessions::Own if self.kind() == Kind::Sessions => true,
+            _ => of == generation,
+        };
+        counts.then_some(sessions)
+    }
+
+    pub(crate) fn found(&self, generation: u64, sessions: Sessions) {
+        *self.sessions.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((generation, sessions, Instant::now()));
+    }
+
+    /// Whether this server was seen last to answer everything.
+    pub(crate) fn knows(&self, server: &str) -> bool {
+        **self.server.lock().unwrap_or_else(PoisonError::into_inner) == *server
+    }
+
+    pub(crate) fn keep(&self, server: &str) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server.into();
+    }
+}
