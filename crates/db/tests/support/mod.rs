@@ -7,6 +7,7 @@ pub(crate) mod gatekeeper;
 pub(crate) mod instances;
 pub(crate) mod middleman;
 
+pub(crate) mod pgpool;
 pub(crate) mod proxy;
 pub(crate) mod replicas;
 
