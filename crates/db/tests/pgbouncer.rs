@@ -681,3 +681,95 @@ async fn migrates() {
     let migrated = pool.migrate(&sqlx::migrate::Migrator::DEFAULT).await;
     println!("migrated: {migrated:?}");
 }
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn in_session_mode_it_is_used_as_the_server_itself() {
+    let silent = "ignore_startup_parameters = extra_float_digits,options\n";
+    for more in ["", silent, "max_prepared_statements = 0\n"] {
+        let settings = format!("pool_mode = session\ndefault_pool_size = 9\n{more}");
+        let bouncer = Bouncer::start_with(&settings).await;
+        for parameters in ["connection_limit=3", "connection_limit=3&pgbouncer=true"] {
+            let pool = pool_at(&bouncer.url(), parameters);
+            let told: String = sqlx::query_scalar("show statement_timeout")
+                .fetch_one(&pool)
+                .await
+                .expect("an answer");
+            assert_eq!(told, "5s", "{more}{parameters}");
+            assert_eq!(mistakes(&pool).await, 0);
+            let migrated = pool.migrate_any(&sqlx::migrate::Migrator::DEFAULT).await;
+            migrated.expect("a session of its own");
+            drop(pool.listen(["orders"]).await.expect("a session of its own"));
+
+            // What nobody waits for is cancelled, and a lease leaves nothing behind.
+            let gone = pool.execute("select pg_sleep(50)");
+            let _ = tokio::time::timeout(Duration::from_millis(100), gone).await;
+            settled(&pool).await;
+            let running = "select count(*) from pg_stat_activity where query = 'select pg_sleep(50)' and state = 'active'";
+            support::until("it is cancelled", async || {
+                let count = bouncer.server.sql("postgres", running);
+                count.is_ok_and(|count| count.trim() == "0")
+            })
+            .await;
+            let mut lease = pool.acquire().await.expect("a lease");
+            lease
+                .execute("set statement_timeout = 1")
+                .await
+                .expect("set");
+            drop(lease);
+            settled(&pool).await;
+            let told: String = sqlx::query_scalar("show statement_timeout")
+                .fetch_one(&pool)
+                .await
+                .expect("an answer");
+            assert_eq!(told, "5s", "{more}{parameters}");
+            pool.close(Duration::from_secs(1)).await;
+        }
+        bouncer
+            .server
+            .sql("postgres", "create schema if not exists shop")
+            .expect("a schema");
+        let pool = pool_at(&bouncer.url(), "schema=shop&connection_limit=auto");
+        let schema: String = sqlx::query_scalar("select current_schema()")
+            .fetch_one(&pool)
+            .await
+            .expect("an answer");
+        assert_eq!((schema.as_str(), pool.stats().limit), ("shop", 10));
+        pool.close(Duration::from_secs(1)).await;
+        // Its clients' settings do not stay: server_reset_query.
+        let other = pool_at(&bouncer.url(), "connection_limit=1");
+        let schema: String = sqlx::query_scalar("select current_schema()")
+            .fetch_one(&other)
+            .await
+            .expect("an answer");
+        assert_eq!(schema, "public");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn in_session_mode_with_too_few_sessions_the_error_says_so() {
+    // The first connection of the pool needs a second session for a moment, to be understood.
+    for (sessions, lent, word) in [
+        (1, 0, "a second connection got no answer"),
+        (2, 2, "may have none left"),
+    ] {
+        let settings = format!("pool_mode = session\ndefault_pool_size = {sessions}");
+        let bouncer = Bouncer::start_with(&settings).await;
+        let pool = pool_at(&bouncer.url(), "connection_limit=4&connect_timeout=4");
+        let mut leases = Vec::new();
+        let error = loop {
+            match pool.acquire().await {
+                Ok(lease) => leases.push(lease),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(leases.len(), lent, "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("pool_mode = session") && text.contains(word),
+            "{text}"
+        );
+        assert!(text.contains("default_pool_size"), "{text}");
+    }
+}
