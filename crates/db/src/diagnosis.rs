@@ -85,8 +85,14 @@ pub(crate) struct View {
     pub(crate) room: Option<u32>,
     /// The setting that keeps the pool from having more.
     pub(crate) setting: &'static str,
+    /// Whether a pooler's sessions are what all connections share.
+    pub(crate) pooled: bool,
     pub(crate) leak_threshold: Option<Duration>,
 }
+
+/// What the server has room for means nothing there.
+const MORE_OF_POOLER: &str = "Give the pooler more sessions (default_pool_size in PgBouncer and PgDog, pool_size in PgCat); where it has \
+                              some left, raise connection_limit;";
 
 impl View {
     pub(crate) fn diagnosis(&self) -> Diagnosis {
@@ -149,6 +155,7 @@ impl View {
             );
         }
         let more = match self.room {
+            _ if self.pooled => Some(MORE_OF_POOLER.to_owned()),
             Some(0) => None,
             Some(room) => Some(format!(
                 "Raise {setting} (the server has room for {room} more)"
@@ -170,7 +177,10 @@ impl View {
             _ => {
                 let advice = more.map_or_else(
                     || format!("{full_server}: take work away, or give the server more"),
-                    |more| format!("{more} or start another instance"),
+                    |more| match self.pooled {
+                        true => format!("{more} or take work away"),
+                        false => format!("{more} or start another instance"),
+                    },
                 );
                 format!(
                     "The pool is full: {waiting} {wait}, and nobody holds a connection for long. More work arrives than \
@@ -235,6 +245,7 @@ mod tests {
             closed: false,
             room: Some(60),
             setting: "connection_limit",
+            pooled: false,
             leak_threshold: Some(Duration::from_secs(30)),
         }
     }
@@ -255,6 +266,14 @@ mod tests {
         assert!(
             sentence(|view| view.room = Some(0))
                 .ends_with("The server has no room for more connections: shorten that statement.")
+        );
+        let pooled = sentence(|view| view.pooled = true);
+        assert!(
+            pooled.ends_with(
+                "Give the pooler more sessions (default_pool_size in PgBouncer and PgDog, pool_size in PgCat); where it has some \
+                 left, raise connection_limit; or shorten that statement."
+            ),
+            "{pooled}"
         );
         let short = sentence(|view| view.longest = None);
         assert!(

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use db::{Error, Pool};
@@ -216,4 +218,65 @@ async fn what_is_kept_for_a_client_is_its_own_and_is_cancelled() {
         .await
         .expect("an answer");
     assert_eq!(told, "5s");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("a log").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_pool_behind_one_is_told_of_its_sessions_and_the_log_ends_with_the_limit_that_holds() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    let _kept = tracing::subscriber::set_default(subscriber.finish());
+    let server = Cluster::temporary().expect("a server");
+    for forgets in [true, false] {
+        let ways = Ways {
+            forgets,
+            ..Ways::default()
+        };
+        let url = start(&server, ways).await;
+        let pool = pool_at(&url, "connection_limit=auto");
+        text(&pool, "select 'auto'").await.expect("an answer");
+        until("the limit is its default", async || {
+            pool.stats().limit == 10
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(pool.stats().limit, 10);
+        let said = String::from_utf8(log.0.lock().expect("a log").clone()).expect("text");
+        let of_limit: Vec<&str> = said
+            .lines()
+            .filter(|line| line.contains("the limit is"))
+            .collect();
+        let last = of_limit.last().expect("a line");
+        assert!(last.contains("the limit is 10, its default"), "{said}");
+
+        let pool = pool_at(&url, "connection_limit=2");
+        let long = (0..6).map(|_| text(&pool, "select pg_sleep(0.8)::text"));
+        let sentence = async {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            pool.diagnosis().sentence
+        };
+        let (_, sentence) = futures_util::future::join(join_all(long), sentence).await;
+        if forgets {
+            assert!(
+                sentence.contains("Give the pooler more sessions"),
+                "{sentence}"
+            );
+            assert!(!sentence.contains("room for"), "{sentence}");
+        }
+    }
 }

@@ -40,5 +40,4 @@ table! {
 }
 
 /// What to do about a session's settings behind a pooler.
-pub(crate) const THROUGH_PGBOUNCER: &str =
-    "PgBouncer does not pass it on; use `alter role … set …` instead";
+pub(crate) const THROUGH_PGBOUNCER: &str = "a pooler of transactions such as PgBouncer does not pass it on; use `alter role … set …` instead";

@@ -37,6 +37,7 @@ impl Shared {
             closed: self.permits.semaphore.is_closed(),
             room,
             setting,
+            pooled: !self.takes_options(),
             leak_threshold: self.config.leak_threshold,
         }
     }

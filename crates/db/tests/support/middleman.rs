@@ -19,6 +19,8 @@ pub(crate) struct Ways {
     pub(crate) keeps: bool,
     /// The SQLSTATE with which it refuses `options`, or nothing if it tells them each session of the moment.
     pub(crate) refuses: Option<&'static str>,
+    /// Whether it takes `options` and forgets them.
+    pub(crate) forgets: bool,
     /// Whether prepared statements have other names at the server.
     pub(crate) renames: bool,
 }
@@ -30,6 +32,7 @@ impl Default for Ways {
             turn: Turn::Last,
             keeps: false,
             refuses: None,
+            forgets: false,
             renames: true,
         }
     }
@@ -169,8 +172,8 @@ async fn serve(mut client: TcpStream, state: Arc<State>) -> io::Result<()> {
     hello.extend(framed(b'Z', b"I"));
     client.write_all(&hello).await?;
     let settings = match state.ways.refuses {
-        None => settings(&parameters),
-        Some(_) => String::new(),
+        None if !state.ways.forgets => settings(&parameters),
+        _ => String::new(),
     };
     let mut held = None;
     let served = talk(&mut client, &state, number, &settings, &mut held).await;
