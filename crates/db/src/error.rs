@@ -83,7 +83,7 @@ pub enum Error {
     Migrate(sqlx::migrate::MigrateError),
     // No variant names a source: its own text is already in this one's, without what `said` leaves out.
     /// Anything else that sqlx reports.
-    #[error("{}", said(.0))]
+    #[error("{}", of_sqlx(.0))]
     Sqlx(sqlx::Error),
 }
 
@@ -180,6 +180,21 @@ fn of_migration(error: &sqlx::migrate::MigrateError) -> String {
     match error {
         sqlx::migrate::MigrateError::Source(why) => why.to_string(),
         error => said(error),
+    }
+}
+
+/// Also who says so, where that is not the server.
+fn of_sqlx(error: &sqlx::Error) -> String {
+    let error_of_pooler = error
+        .as_database_error()
+        .is_some_and(sqlstate::is_of_pooler);
+    match error_of_pooler {
+        true => format!(
+            "{} (a pooler has ended the session, not the server: how long a statement waits in its queue, and for how many sessions \
+             of the server, is a matter of its own settings, not of connection_limit)",
+            said(error)
+        ),
+        false => said(error),
     }
 }
 

@@ -184,6 +184,11 @@ pub(crate) fn may_be_credentials(code: &str) -> bool {
     row(code).5 == MayBeCredentials
 }
 
+/// Whether a pooler ended the session, not the server, which has none of these codes for a client that keeps to the protocol.
+pub(crate) fn is_of_pooler(error: &dyn DatabaseError) -> bool {
+    is_fatal(error) && error.code().unwrap_or_default().starts_with("08")
+}
+
 fn is_fatal(error: &dyn DatabaseError) -> bool {
     matches!(severity(error), Some(PgSeverity::Fatal | PgSeverity::Panic))
 }

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use db::{CloseReason, Error, Pool};
 use futures_util::future::{join, join_all};
+use local_postgres::Stop;
 use sqlx::postgres::{PgConnectOptions, PgExecutor, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqlSafeStr};
 use support::bouncer::{Bouncer, keeps_apart};
 use support::proxy::Proxy;
-use support::{dropped_after, failure, pool_at, settled};
+use support::{dropped_after, failure, pool_at, settled, until};
 
 const UNTRACKED: &str = "does not keep the prepared statements of its clients apart";
 
@@ -441,6 +442,237 @@ async fn a_provider_of_credentials_is_asked_again() {
             "it is not asked for ever"
         );
     }
+}
+
+/// Asks as a service does that has reads and writes, all at once. Gives what went wrong.
+async fn reads_and_writes(pool: &Pool, each: usize) -> Vec<Error> {
+    let reads = (0..each).map(|_| async {
+        let read = sqlx::query("select count(*) from thing where id <> $1").bind(0);
+        read.execute(pool).await.map(drop)
+    });
+    let writes = (0..each).map(|_| async {
+        let write = sqlx::query("insert into thing values ($1)").bind(1);
+        write.execute(pool).await.map(drop)
+    });
+    let (reads, writes) = join(join_all(reads), join_all(writes)).await;
+    let answers = reads.into_iter().chain(writes);
+    answers.filter_map(Result::err).map(Error::from).collect()
+}
+
+/// A 503 that names the pooler and has its SQLSTATE.
+fn is_of_pooler(error: &Error) {
+    let text = error.to_string();
+    let code = error.as_database().and_then(|error| error.code());
+    assert!(error.is_unavailable(), "{text}");
+    assert_eq!(code.as_deref(), Some("08P01"), "{text}");
+    assert!(text.contains("pooler"), "{text}");
+}
+
+/// A table, and a pool whose connections are open.
+async fn with_table(bouncer: &Bouncer, parameters: &str) -> Pool {
+    let made = bouncer
+        .server
+        .sql("postgres", "create table if not exists thing (id int)");
+    made.expect("a table");
+    let pool = pool_at(&bouncer.url(), parameters);
+    let errors = reads_and_writes(&pool, 6).await;
+    assert!(errors.is_empty(), "{errors:?}");
+    pool
+}
+
+fn failovers(pool: &Pool) -> u64 {
+    pool.stats().closed[CloseReason::Failover as usize]
+}
+
+/// How long until everything goes well.
+async fn recovery(pool: &Pool) -> Duration {
+    let began = Instant::now();
+    while !reads_and_writes(pool, 3).await.is_empty() {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            pool.stats()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    began.elapsed()
+}
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn a_full_queue_of_the_pooler_is_said_to_be_the_poolers() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start_with("query_wait_timeout = 1\ndefault_pool_size = 1").await;
+    let pool = with_table(&bouncer, "connection_limit=6").await;
+    let options: PgConnectOptions = bouncer.url().parse().expect("a URL");
+    let other = options.extra_float_digits(None).connect().await;
+    let mut other = other.expect("a connection");
+    other.execute("begin").await.expect("it has the session");
+    let repeated = pool.stats().repeated;
+    let began = Instant::now();
+    let errors = reads_and_writes(&pool, 3).await;
+    println!(
+        "{} of 6 after {:.1?}: {:?}",
+        errors.len(),
+        began.elapsed(),
+        pool.stats()
+    );
+    assert_eq!(errors.len(), 6);
+    errors.iter().for_each(is_of_pooler);
+    assert!(
+        errors[0].to_string().contains("query_wait_timeout"),
+        "{}",
+        errors[0]
+    );
+    assert!(
+        pool.stats().repeated - repeated <= 3,
+        "a read once more, no write"
+    );
+    other.execute("rollback").await.expect("it is free");
+    let back = recovery(&pool).await;
+    println!("well after {back:.1?}: {:?}", pool.stats());
+    assert!(back < Duration::from_secs(1), "{back:?}");
+    assert_eq!(failovers(&pool), 0);
+    let rows = bouncer.server.sql("postgres", "select count(*) from thing");
+    println!("{} rows", rows.expect("a count").trim());
+    settled(&pool).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn clients_that_the_pooler_ends_for_being_idle_fail_nothing() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start_with("client_idle_timeout = 1").await;
+    let pool = with_table(&bouncer, "connection_limit=6").await;
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let errors = reads_and_writes(&pool, 6).await;
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+    println!("{:?}", pool.stats());
+    assert_eq!(failovers(&pool), 0);
+    settled(&pool).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn a_server_that_is_away_from_its_pooler_is_back_when_the_pooler_is() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start_with("server_login_retry = 2").await;
+    let pool = with_table(&bouncer, "connection_limit=6").await;
+    bouncer.server.stop(Stop::Immediate).expect("stopped");
+    for _ in 0..5 {
+        for error in reads_and_writes(&pool, 3).await {
+            assert!(error.is_unavailable(), "{error}");
+        }
+    }
+    let last = reads_and_writes(&pool, 1).await;
+    println!("{}", last[0]);
+    bouncer.server.start().expect("started");
+    let plain = Instant::now();
+    // As soon as anybody gets through, this pool does.
+    while bouncer.ask().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let pooler = plain.elapsed();
+    let back = recovery(&pool).await;
+    println!(
+        "the pooler after {pooler:.1?}, the pool {back:.1?} later: {:?}",
+        pool.stats()
+    );
+    assert!(back < Duration::from_secs(1), "{back:?}");
+    assert_eq!(failovers(&pool), 0);
+    settled(&pool).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn a_pause_and_a_kill_of_the_pooler_cost_no_more_than_they_last() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start().await;
+    let pool = with_table(&bouncer, "connection_limit=6").await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let opened = pool.stats().opened;
+    bouncer.tell("PAUSE").await;
+    let resume = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        bouncer.tell("RESUME").await;
+    };
+    let (errors, ()) = join(reads_and_writes(&pool, 6), resume).await;
+    println!("pause: {errors:?} {:?}", pool.stats());
+    assert!(errors.is_empty());
+    assert_eq!(
+        pool.stats().opened,
+        opened,
+        "nobody's connection is closed for it"
+    );
+    bouncer.tell("KILL postgres").await;
+    let resume = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        bouncer.tell("RESUME postgres").await;
+        Instant::now()
+    };
+    let (errors, since) = join(reads_and_writes(&pool, 3), resume).await;
+    println!(
+        "kill: {:?} after {:.1?} {errors:?}",
+        pool.stats(),
+        since.elapsed()
+    );
+    let back = recovery(&pool).await;
+    let all = since.elapsed();
+    println!("well {back:.1?} later, {all:.1?} after RESUME");
+    assert!(all < Duration::from_secs(1), "{all:?}");
+    assert_eq!(failovers(&pool), 0);
+    settled(&pool).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the program pgbouncer"]
+async fn a_session_that_a_stranger_left_read_only_is_no_failover() {
+    if !keeps_apart() {
+        return;
+    }
+    let bouncer = Bouncer::start_with("default_pool_size = 1").await;
+    let pool = with_table(&bouncer, "connection_limit=6").await;
+    let options: PgConnectOptions = bouncer.url().parse().expect("a URL");
+    let mut stranger = options
+        .extra_float_digits(None)
+        .connect()
+        .await
+        .expect("a connection");
+    // The setting of its session, which the pooler lends to others.
+    stranger
+        .execute("set default_transaction_read_only = on")
+        .await
+        .expect("set");
+    let errors = reads_and_writes(&pool, 10).await;
+    assert_eq!(errors.len(), 10, "all writes");
+    for error in errors {
+        let code = error.as_database().and_then(|error| error.code());
+        assert_eq!(code.as_deref(), Some("25006"), "{error}");
+        assert!(error.is_unavailable());
+    }
+    until("its statements are answered", async || {
+        pool.stats().in_use == 0
+    })
+    .await;
+    let closed = pool.stats().closed;
+    assert_eq!(closed, [0; 6], "the connections are well");
+    stranger
+        .execute("set default_transaction_read_only = off")
+        .await
+        .expect("set");
+    assert!(reads_and_writes(&pool, 3).await.is_empty());
+    assert_eq!(failovers(&pool), 0);
+    settled(&pool).await;
 }
 
 #[tokio::test]

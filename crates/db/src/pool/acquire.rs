@@ -81,7 +81,8 @@ async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Co
         let answer = match trusted {
             true => Ok(()),
             false => {
-                let ping = lease.ping_within(PING_TIMEOUT).instrument(wait.span(pool));
+                let ping = lease.ping_within(ping_timeout(pool));
+                let ping = ping.instrument(wait.span(pool));
                 until_deadline(pool, &caller, asked, ping).await
             }
         };
@@ -98,6 +99,14 @@ async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Co
             Err(error @ Error::PoolTimeout(_)) => return Err(error),
             Err(_) => permit = lease.discard(),
         }
+    }
+}
+
+/// A pooler answers when a session of the server is free. A new connection would stand in the same queue.
+fn ping_timeout(pool: &Shared) -> Duration {
+    match pool.is_pooled() {
+        true => pool.config.connect_timeout.unwrap_or(Duration::MAX),
+        false => PING_TIMEOUT,
     }
 }
 

@@ -303,18 +303,19 @@ impl Connection {
             Condition::Lent => Undo::Anything,
             _ => Undo::Nothing,
         };
-        let (overdue, loss) = (self.overdue, self.loss());
+        let (overdue, loss) = (self.overdue, self.loss);
         runtime.spawn(async move {
             let pool = permit.pool.clone();
             let clean = recycle(&pool, &mut connection, undo, overdue).await;
-            if clean && loss == Loss::Connection {
-                pool.metrics.recycled.fetch_add(1, Relaxed);
-                give_back(&mut permit, connection);
-            } else if undo == Undo::Anything && loss == Loss::Connection {
-                close_unwanted(&mut permit, connection, CloseReason::Lent);
-            } else {
-                let loss = who_is_lost(&pool, &mut connection.inner, loss).await;
-                discard(&mut permit, connection, loss);
+            match who_is_lost(&pool, &mut connection.inner, loss).await {
+                None if clean => {
+                    pool.metrics.recycled.fetch_add(1, Relaxed);
+                    give_back(&mut permit, connection);
+                }
+                None if undo == Undo::Anything => {
+                    close_unwanted(&mut permit, connection, CloseReason::Lent);
+                }
+                loss => discard(&mut permit, connection, loss.unwrap_or(Loss::Connection)),
             }
         });
     }

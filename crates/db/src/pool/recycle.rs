@@ -154,9 +154,14 @@ async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 const READS_ONLY: &str = "select pg_is_in_recovery() or (select reset_val = 'on' from pg_settings \
                           where name = 'default_transaction_read_only')";
 
-/// What an error says about the other connections, once it is known whether the server or only this session takes no writes.
-pub(crate) async fn who_is_lost(pool: &Shared, connection: &mut PgConnection, loss: Loss) -> Loss {
-    if loss != Loss::ReadOnly {
+/// What an error says about the connections, once it is known whether the server or only this session takes no writes. Nothing of
+/// a pooler's session, which may be another client's already.
+pub(crate) async fn who_is_lost(
+    pool: &Shared,
+    connection: &mut PgConnection,
+    loss: Option<Loss>,
+) -> Option<Loss> {
+    if loss != Some(Loss::ReadOnly) {
         return loss;
     }
     let asked = async {
@@ -164,15 +169,15 @@ pub(crate) async fn who_is_lost(pool: &Shared, connection: &mut PgConnection, lo
         row.try_get_unchecked::<bool, _>(0)
     };
     match timeout(DEADLINE, asked).await {
-        Ok(Ok(true)) => Loss::Server,
+        Ok(Ok(true)) => Some(Loss::Server),
         Ok(Ok(false)) => {
             tracing::warn!(
                 event = "read_only_session",
                 "a session of {} takes no writes, although its server does: something has set it to read only, and left it so",
                 pool.config.address()
             );
-            Loss::Session
+            (!pool.is_pooled()).then_some(Loss::Session)
         }
-        Ok(Err(_)) | Err(_) => Loss::Connection,
+        Ok(Err(_)) | Err(_) => Some(Loss::Connection),
     }
 }

@@ -50,12 +50,11 @@ pub(crate) async fn make_way(pool: &Pool, connection: &mut Connection, error: &s
     if !is_at_wrong_server(error) {
         return;
     }
-    let loss = match is_timeout(error) {
-        true => Loss::Server,
-        false => who_is_lost(&pool.0, connection.inner(), loss(error)).await,
+    connection.loss = match is_timeout(error) {
+        true => Some(Loss::Server),
+        false => who_is_lost(&pool.0, connection.inner(), Some(loss(error))).await,
     };
-    connection.loss = Some(loss);
-    if loss != Loss::Session {
+    if connection.loss.is_some_and(|loss| loss != Loss::Session) {
         pool.evict();
     }
 }

@@ -100,6 +100,14 @@ impl Bouncer {
         format!("postgres://anybody:anything@127.0.0.1:{port}/postgres")
     }
 
+    /// Whether somebody who connects gets through to the server.
+    pub(crate) async fn ask(&self) -> Result<(), sqlx::Error> {
+        let options: PgConnectOptions = self.url().parse()?;
+        let mut asking = options.extra_float_digits(None).connect().await?;
+        sqlx::raw_sql("select 1").execute(&mut asking).await?;
+        asking.close().await
+    }
+
     /// Gives its user another password.
     pub(crate) async fn rotate(&self, password: &str) {
         write(&users(&self.server), &user(password));
