@@ -1,15 +1,15 @@
 //! The statements that begin and end transactions, sent so that sqlx knows how deep a connection is in them.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use sqlx::postgres::PgTransactionManager;
 use sqlx::{AssertSqlSafe, Executor, PgConnection, SqlSafeStr, SqlStr};
 use sqlx_core::transaction::TransactionManager;
-use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::metrics::Outcome;
-use crate::pool::{Connection, Pool};
+use crate::pool::{Connection, Pool, within};
 use crate::session_effect::SessionEffect;
 use crate::spans;
 
@@ -28,7 +28,8 @@ pub(crate) async fn control(
     let pool = connection.pool();
     let limit = connection.socket_timeout.unwrap_or(Duration::MAX);
     let span = spans::statement(&pool.config, text);
-    let Ok(result) = timeout(limit, send(connection.inner())).await else {
+    let sent = within(&pool, limit, pin!(send(connection.inner()))).await;
+    let Some(result) = sent else {
         connection.overdue = true;
         spans::ended(&span, &Outcome::Timeout);
         return Err(Error::StatementTimeout(limit));

@@ -6,7 +6,14 @@ use futures_util::FutureExt;
 use futures_util::future::lazy;
 
 tokio::task_local! {
-    static DEADLINE: Instant;
+    static DEADLINE: Deadline;
+}
+
+/// Until when a caller waits, and since when it is so.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline {
+    pub(crate) set: Instant,
+    pub(crate) at: Instant,
 }
 
 /// Runs `future` with a deadline for its waits: inside it nobody waits for a connection beyond `deadline`.
@@ -28,11 +35,17 @@ tokio::task_local! {
 /// ```
 pub fn with_deadline<F: Future>(deadline: Instant, future: F) -> impl Future<Output = F::Output> {
     // Which other deadline is around it is seen when it runs. Not an `async fn`: that would hold `future` twice.
-    lazy(move |_| current().map_or(deadline, |outer| outer.min(deadline)))
-        .then(move |earliest| DEADLINE.scope(earliest, future))
+    lazy(move |_| match current() {
+        Some(outer) if outer.at < deadline => outer,
+        _ => Deadline {
+            set: Instant::now(),
+            at: deadline,
+        },
+    })
+    .then(move |earliest| DEADLINE.scope(earliest, future))
 }
 
 /// The earliest deadline around the caller.
-pub(crate) fn current() -> Option<Instant> {
+pub(crate) fn current() -> Option<Deadline> {
     DEADLINE.try_get().ok()
 }

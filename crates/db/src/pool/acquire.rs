@@ -1,12 +1,12 @@
 //! How a caller gets a connection: first a permit, in the order of the callers, then a connection and a lease on it.
 
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::TryAcquireError;
-use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
 use crate::connect_error::ConnectError;
@@ -17,6 +17,7 @@ use crate::pool::holder::{Caller, Nested, Origin, Taken};
 use crate::pool::queue::{queue, take_turn, until_deadline};
 use crate::pool::state::{Permit, Shared, State};
 use crate::pool::strain::LEASES;
+use crate::pool::within::within;
 use crate::pool::{connect, janitor};
 use crate::{spans, usage, work};
 
@@ -316,8 +317,8 @@ async fn wait_for_connection(pool: &Arc<Shared>, caller: &Caller) -> Result<Take
     let limit = pool.config.connect_timeout.map_or(Duration::MAX, |limit| {
         limit.saturating_add(Duration::from_millis(50))
     });
-    let waited = timeout(limit, available(pool, caller)).await;
-    waited.unwrap_or_else(|_| {
+    let waited = within(pool, limit, pin!(available(pool, caller))).await;
+    waited.unwrap_or_else(|| {
         let failures = pool.state().failures.clone();
         Err(Error::Connect(failures.map_or_else(
             || {

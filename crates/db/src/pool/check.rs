@@ -1,13 +1,14 @@
 //! Whether the database answers: one round trip that a full pool cannot delay.
 
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use sqlx::SqlStr;
-use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::pool::acquire::acquire;
 use crate::pool::holder::Origin;
+use crate::pool::within::within;
 use crate::pool::{Pool, control_connection};
 
 /// Longest time a readiness check may take; `connect_timeout` where that is shorter.
@@ -34,8 +35,25 @@ impl Pool {
     pub async fn check(&self) -> Result<(), Error> {
         let limit = self.config().connect_timeout.unwrap_or(CHECK_TIMEOUT);
         let limit = limit.min(CHECK_TIMEOUT);
-        let checked = timeout(limit, self.round_trip(limit)).await;
+        let checked = within(&self.0, limit, pin!(self.round_trip(limit))).await;
         checked.unwrap_or(Err(Error::NoAnswer(limit)))
+    }
+
+    /// Waits for `future` for so long at most, not counting the time in which this process did not run: stopped, asleep with its
+    /// machine, or moved with it. `None` when the time is over.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: &db::Pool) {
+    /// let names = sqlx::query("select name from customer").fetch_all(pool);
+    /// let names = pool.within(std::time::Duration::from_secs(5), std::pin::pin!(names)).await;
+    /// # }
+    /// ```
+    pub async fn within<T>(
+        &self,
+        limit: Duration,
+        future: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        within(&self.0, limit, future).await
     }
 
     async fn round_trip(&self, limit: Duration) -> Result<(), Error> {

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgTransactionManager;
 use sqlx::{Connection as _, PgConnection, SqlStr};
 use sqlx_core::transaction::TransactionManager;
-use tokio::time::timeout;
 
 use crate::error::{Error, is_broken, is_conflict, is_stale_plan, loss};
 use crate::limits::Limits;
@@ -24,6 +23,7 @@ use crate::pool::in_transaction::{InTransaction, Patience};
 use crate::pool::opened::Opened;
 use crate::pool::recycle::{Undo, recycle, who_is_lost};
 use crate::pool::state::{Permit, Shared};
+use crate::pool::within::within;
 use crate::said::said;
 use crate::seen;
 use crate::session_effect::SessionEffect;
@@ -63,7 +63,7 @@ pub struct Connection {
     pub(crate) transaction: Option<InTransaction>,
     /// The caller has waited long enough: cancel what runs without further patience.
     pub(crate) overdue: bool,
-    /// The session's end was there at the first look for an answer, so it had ended before the last statement was sent.
+    /// The session had ended before the last statement was sent.
     pub(crate) was_over: bool,
     /// What an error said about the other connections.
     pub(crate) loss: Option<Loss>,
@@ -120,8 +120,7 @@ impl Connection {
     )]
     pub(crate) fn pool(&self) -> Arc<Shared> {
         let held = self.held.as_ref();
-        let (_, permit) = held.expect("it is held until it ends");
-        permit.pool.clone()
+        held.expect("it is held until it ends").1.pool.clone()
     }
 
     /// Marks the connection before a statement is sent. Gives the condition in which the statement leaves it when all
@@ -253,7 +252,8 @@ impl Connection {
     pub(crate) async fn ping_within(&mut self, limit: Duration) -> Result<(), Error> {
         const NOTHING: SqlStr = SqlStr::from_static("");
         let after = self.started(&NOTHING, SessionEffect::None);
-        let Ok(answer) = timeout(limit, self.inner().ping()).await else {
+        let answer = within(&self.pool(), limit, std::pin::pin!(self.inner().ping())).await;
+        let Some(answer) = answer else {
             self.condition = Condition::Broken;
             return Err(Error::NoAnswer(limit));
         };

@@ -3,6 +3,7 @@
 //! It is opened when it is needed, has one user at a time, and is closed by the janitor when it has been idle. Where the
 //! limit follows the fleet it stays, and its name tells the others what this instance may have open.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::fleet::{Fleet, Session};
 use crate::pool::connect;
 use crate::pool::opened::Control;
 use crate::pool::state::Shared;
+use crate::pool::within::within;
 use crate::seen::read_position;
 
 /// Longest wait for its answer. Nothing that runs here takes long on a server that is well.
@@ -111,14 +113,14 @@ async fn run(pool: &Shared, sql: &str) -> Result<Vec<PgRow>, Error> {
     let generation = pool.state().generation;
     if let Some(mut control) = kept.take()
         && control.generation == generation
-        && let Ok(rows) = ask(&mut control.connection, sql).await
+        && let Ok(rows) = ask(pool, &mut control.connection, sql).await
     {
         control.used = Instant::now();
         *kept = Some(control);
         return Ok(rows);
     }
     let mut opened = connect::open_control(pool).await?;
-    let rows = ask(&mut opened.inner, sql).await?;
+    let rows = ask(pool, &mut opened.inner, sql).await?;
     *kept = Some(Control {
         connection: opened.inner,
         used: Instant::now(),
@@ -127,7 +129,7 @@ async fn run(pool: &Shared, sql: &str) -> Result<Vec<PgRow>, Error> {
     Ok(rows)
 }
 
-async fn ask(connection: &mut PgConnection, sql: &str) -> Result<Vec<PgRow>, Error> {
+async fn ask(pool: &Shared, connection: &mut PgConnection, sql: &str) -> Result<Vec<PgRow>, Error> {
     let answer = async {
         match sql {
             "" => connection.ping().await.map(|()| Vec::new()),
@@ -137,9 +139,9 @@ async fn ask(connection: &mut PgConnection, sql: &str) -> Result<Vec<PgRow>, Err
             }
         }
     };
-    let answer = timeout(ANSWER_TIMEOUT, answer).await;
+    let answer = within(pool, ANSWER_TIMEOUT, pin!(answer)).await;
     answer
-        .map_err(|_| Error::NoAnswer(ANSWER_TIMEOUT))?
+        .ok_or(Error::NoAnswer(ANSWER_TIMEOUT))?
         .map_err(Error::from)
 }
 

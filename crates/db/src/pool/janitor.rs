@@ -26,6 +26,7 @@ async fn work(pool: Weak<Shared>) {
     if pool.upgrade().is_some_and(|pool| pool.follows()) {
         tokio::spawn(follow(pool.clone()));
     }
+    let _ticks = Ticks(pool.clone());
     let (mut told, mut asked) = (Told::default(), Instant::now());
     loop {
         {
@@ -34,6 +35,7 @@ async fn work(pool: Weak<Shared>) {
                 return;
             }
             let now = Instant::now();
+            pool.state().pace.pauses.ticked(now);
             close_idle(&pool, now);
             replace_old(&pool, now);
             open_missing(&pool);
@@ -45,6 +47,10 @@ async fn work(pool: Weak<Shared>) {
                 asked = Instant::now();
                 tokio::spawn(refresh(pool));
             }
+        }
+        if let Some(pool) = pool.upgrade() {
+            let now = Instant::now();
+            pool.state().pace.pauses.await_tick(now, now + PERIOD);
         }
         tokio::time::sleep(PERIOD).await;
     }
@@ -58,6 +64,17 @@ fn find_out(pool: &Arc<Shared>) {
     if open && proof::known(pool).is_none() {
         let pool = pool.clone();
         tokio::spawn(async move { proof::sessions(&pool).await });
+    }
+}
+
+/// What ticks for a pool, until the runtime drops it.
+struct Ticks(Weak<Shared>);
+
+impl Drop for Ticks {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.state().pace.pauses.ticked(Instant::now());
+        }
     }
 }
 
@@ -129,12 +146,16 @@ fn report_leaks(pool: &Shared) {
         return;
     };
     let mut late = Vec::new();
-    for holder in pool.state().holders() {
-        if !holder.reported && holder.since.elapsed() > limit {
+    let (mut state, now) = (pool.state(), Instant::now());
+    let pauses = state.pace.pauses.clone();
+    for holder in state.holders().filter(|holder| !holder.reported) {
+        let held = (now - holder.since).saturating_sub(pauses.lost(holder.since, now));
+        if held > limit {
             holder.reported = true;
-            late.push((holder.since.elapsed(), holder.describe()));
+            late.push((held, holder.describe()));
         }
     }
+    drop(state);
     pool.metrics.leaked.fetch_add(late.len() as u64, Relaxed);
     for (held, holder) in late {
         tracing::warn!(

@@ -3,7 +3,8 @@
 //!
 //! `close` · `replicas`, `check` · `watch` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` · `connection` ·
 //! `in_transaction`, `recycle` · `control_connection` · `connect` · `proof` · `hosts` · `handshake`, `first_question` · `pooler` · `closing` ·
-//! `report` · `state` · `between` · `opened`, `permits`, `holder`, `servers`, `health` · `condition`, `delay`, `renewed`, `strain`
+//! `report` · `within` · `state` · `between` · `opened`, `permits`, `holder`, `servers`, `health`, `strain` · `condition`, `delay`, `pause`,
+//! `renewed`
 
 mod acquire;
 mod addresses;
@@ -31,6 +32,7 @@ mod opened;
 #[cfg(feature = "tls")]
 mod own_tls;
 pub(crate) mod part;
+mod pause;
 mod permits;
 mod pooler;
 mod proof;
@@ -45,6 +47,7 @@ mod servers;
 mod state;
 mod strain;
 mod watch;
+mod within;
 
 use std::fmt;
 use std::panic::Location;
@@ -78,6 +81,7 @@ pub(crate) use crate::pool::recycle::{roll_back_to, who_is_lost};
 pub(crate) use crate::pool::state::LOCKS;
 pub(crate) use crate::pool::state::{Replica, Shared};
 pub(crate) use crate::pool::strain::LEASES;
+pub(crate) use crate::pool::within::{Limit, within};
 
 /// A pool of connections to one database. Clones are the same pool.
 ///

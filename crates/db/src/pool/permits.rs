@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::pool::delay::Delay;
+use crate::pool::pause::Pauses;
 use crate::work::Askers;
 
 pub(crate) struct Permits {
@@ -137,11 +138,21 @@ pub(crate) struct Pace {
     average: Duration,
     uses: u32,
     last: Option<Instant>,
+    /// When nothing ran, and so nothing could come back.
+    pub(crate) pauses: Pauses,
 }
 
 impl Pace {
-    /// A connection was held for so long, until `now`.
-    pub(crate) fn record(&mut self, used: Duration, now: Instant) {
+    /// A connection was held until `now`. Says for how long, but for pauses of the process; what these have spoilt is not measured.
+    pub(crate) fn record(&mut self, since: Instant, now: Instant) -> Duration {
+        let (used, lost) = (now - since, self.pauses.lost(since, now));
+        if lost.is_zero() {
+            self.measure(used, now);
+        }
+        used.saturating_sub(lost)
+    }
+
+    fn measure(&mut self, used: Duration, now: Instant) {
         if !self.is_fresh(now) {
             self.uses = 0;
         }
@@ -173,7 +184,7 @@ mod tests {
     fn used(pace: &mut Pace, times: u32, each: Duration, now: &mut Instant) {
         for _ in 0..times {
             *now += each / 10;
-            pace.record(each, *now);
+            pace.record(*now - each, *now);
         }
     }
 
@@ -204,9 +215,34 @@ mod tests {
     fn one_connection_held_for_an_hour_turns_nobody_away() {
         let (mut pace, mut now) = (Pace::default(), Instant::now());
         used(&mut pace, 1000, FAST, &mut now);
-        pace.record(Duration::from_secs(3600), now);
+        pace.record(now - Duration::from_secs(3600), now);
         let expected = pace.expected_wait(1000, 10, now).expect("a pace");
         assert!(expected < Duration::from_secs(20), "{expected:?}");
+    }
+
+    #[test]
+    fn a_pause_of_the_process_is_not_taken_for_work() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        pace.pauses.await_tick(start, start + second);
+        let mut now = start + second * 45;
+        for _ in 0..ENOUGH {
+            assert!(pace.record(start - FAST, now) <= FAST, "as long as it ran");
+        }
+        assert_eq!(
+            pace.expected_wait(1000, 10, now),
+            None,
+            "nothing was measured"
+        );
+        pace.pauses.ticked(now);
+        assert!(
+            pace.record(start - FAST, now) <= FAST,
+            "the pause is known now"
+        );
+        now += second;
+        used(&mut pace, ENOUGH, FAST, &mut now);
+        let expected = pace.expected_wait(1000, 10, now).expect("a pace");
+        assert!(expected < second, "{expected:?}");
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! The queue for a permit: who may wait, for how long, and what those are told who wait in vain.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::task::consume_budget;
-use tokio::time::{timeout, timeout_at};
 
-use crate::deadline;
+use crate::deadline::{self, Deadline};
 use crate::error::Error;
 use crate::pool::holder::Caller;
 use crate::pool::state::Shared;
+use crate::pool::within::within;
 use crate::queue_error::{PoolTimeout, QueueLimit};
 use crate::work::{Turn, Work};
 
@@ -22,14 +23,15 @@ pub(crate) async fn queue(
     since: Instant,
 ) -> Result<Instant, Error> {
     let work = caller.work.as_deref();
-    let (longest, limit) = patience(caller, since);
+    let (longest, limit) = patience(pool, caller, since);
     if let Err(error) = admit(pool, since, limit) {
         // Whoever asks again and again must not keep a thread from those whose turn it is.
         consume_budget().await;
         return Err(error);
     }
     let _waiting = Waiting::new(pool, &pool.permits.waiting, work, since);
-    let permit = timeout(longest, pool.permits.semaphore.acquire());
+    let permit = pin!(pool.permits.semaphore.acquire());
+    let permit = within(pool, longest, permit);
     let permit = match &pool.permits.delay {
         None => permit.await,
         Some(delay) => tokio::select! {
@@ -42,16 +44,20 @@ pub(crate) async fn queue(
         },
     };
     match permit {
-        Ok(Ok(permit)) => permit.forget(),
-        Ok(Err(_)) => return Err(Error::Closed),
-        Err(_) => {
+        Some(Ok(permit)) => permit.forget(),
+        Some(Err(_)) => return Err(Error::Closed),
+        None => {
             let by_deadline = matches!(limit, Some(QueueLimit::Deadline(_)));
             return Err(timed_out(pool, caller, since, by_deadline));
         }
     }
     let now = Instant::now();
     if let Some(delay) = &pool.permits.delay {
-        delay.served(now - since, now, |calls| pool.expected_wait(calls));
+        delay.served(
+            (now - since).saturating_sub(pool.lost(since, now)),
+            now,
+            |calls| pool.expected_wait(calls),
+        );
     }
     Ok(now)
 }
@@ -67,7 +73,7 @@ pub(crate) async fn take_turn(
     if let Some(turn) = work.try_start(&permits.askers, permits.limit.load(Relaxed)) {
         return Ok(turn);
     }
-    let (mut longest, mut limit) = patience(caller, asked);
+    let (mut longest, mut limit) = patience(pool, caller, asked);
     if let Some(delay) = &pool.permits.delay
         && delay.target < longest
     {
@@ -78,13 +84,14 @@ pub(crate) async fn take_turn(
         return Err(turned_away(pool, waiting, Some(expected), limit));
     }
     let counted = Waiting::new(pool, &pool.permits.waiting_for_turn, Some(work), asked);
-    let turn = timeout(
+    let turn = within(
+        pool,
         longest,
-        work.start(&pool.permits.askers, &pool.permits.limit),
+        pin!(work.start(&pool.permits.askers, &pool.permits.limit)),
     )
     .await;
     drop(counted);
-    turn.map_err(|_| match limit {
+    turn.ok_or_else(|| match limit {
         Some(target @ QueueLimit::Target(_)) => turned_away(pool, waiting, Some(expected), target),
         _ => timed_out(
             pool,
@@ -96,8 +103,8 @@ pub(crate) async fn take_turn(
 }
 
 /// How long a caller waits at most, and what says so: `pool_timeout` or its own deadline, whichever is sooner.
-fn patience(caller: &Caller, since: Instant) -> (Duration, Option<QueueLimit>) {
-    let left = deadline::current().map(|deadline| deadline.saturating_duration_since(since));
+fn patience(pool: &Shared, caller: &Caller, since: Instant) -> (Duration, Option<QueueLimit>) {
+    let left = deadline::current().map(|deadline| left(pool, deadline, since));
     match (left, caller.pool_timeout) {
         (Some(left), limit) if limit.is_none_or(|limit| left < limit) => {
             (left, Some(QueueLimit::Deadline(left)))
@@ -105,6 +112,12 @@ fn patience(caller: &Caller, since: Instant) -> (Duration, Option<QueueLimit>) {
         (_, Some(limit)) => (limit, Some(QueueLimit::PoolTimeout(limit))),
         (_, None) => (Duration::MAX, None),
     }
+}
+
+/// How long it is until the caller's deadline, which waits for a process that does not run.
+fn left(pool: &Shared, deadline: Deadline, now: Instant) -> Duration {
+    let lost = pool.lost(deadline.set, now);
+    (deadline.at + lost).saturating_duration_since(now)
 }
 
 /// Turns a caller away at once who would only wait in vain.
@@ -217,6 +230,7 @@ pub(crate) async fn until_deadline<T>(
     let Some(deadline) = deadline::current() else {
         return work.await;
     };
-    let done = timeout_at(deadline.into(), work).await;
-    done.unwrap_or_else(|_| Err(timed_out(pool, caller, since, true)))
+    let left = left(pool, deadline, Instant::now());
+    let done = within(pool, left, pin!(work)).await;
+    done.unwrap_or_else(|| Err(timed_out(pool, caller, since, true)))
 }

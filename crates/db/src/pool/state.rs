@@ -365,8 +365,7 @@ impl Holding {
         };
         state.free.push(index);
         state.explicit -= u32::from(matches!(holder.caller.origin, Origin::Code(_)));
-        let held = now - holder.since;
-        state.pace.record(held, now);
+        let held = state.pace.record(holder.since, now);
         if holder.reported {
             self.late = Some(holder.describe());
         }

@@ -9,6 +9,7 @@
 //! time stands still with its last answer, and a standby that has lost its stream is still in the history that it was in.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use crate::error::Error;
 use crate::pool::control_connection::{self, Progress};
 use crate::pool::health::ReplicaState;
 use crate::pool::state::{Replica, Shared};
+use crate::pool::within::within;
 
 const PERIOD: Duration = Duration::from_millis(500);
 /// The same where a client has to see more than any replica is known to show.
@@ -183,7 +185,7 @@ async fn look(replicas: &[Arc<Shared>], history: &mut History, timelines: &mut [
 }
 
 async fn ask(pool: &Shared) -> Result<Progress, Error> {
-    let answer = timeout(PATIENCE, control_connection::progress(pool)).await;
+    let answer = within(pool, PATIENCE, pin!(control_connection::progress(pool))).await;
     answer.unwrap_or(Err(Error::NoAnswer(PATIENCE)))
 }
 

@@ -1,17 +1,17 @@
 //! Whether a statement that failed runs a second time, and what is done before.
 
 use std::io::ErrorKind;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor, SqlSafeStr, SqlStr};
-use tokio::time::timeout;
 
 use crate::control::control;
 use crate::error::{
     Error, is_at_wrong_server, is_broken, is_out_of_time, is_timeout, loss, never_ran,
 };
 use crate::only_reads::only_reads;
-use crate::pool::{Condition, Connection, Patience, Pool, who_is_lost};
+use crate::pool::{Condition, Connection, Patience, Pool, who_is_lost, within};
 use crate::sqlstate::Loss;
 
 /// Whether a statement that failed before its first row has surely not run, or may run twice. `alone` if it is surely one.
@@ -110,8 +110,10 @@ async fn forget_statements(
     after: Condition,
 ) -> Result<(), sqlx::Error> {
     let limit = connection.socket_timeout.unwrap_or(Duration::MAX);
-    let forgotten = timeout(limit, connection.inner().clear_cached_statements()).await;
-    let result = forgotten.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
+    let pool = connection.pool();
+    let forgotten = connection.inner().clear_cached_statements();
+    let forgotten = within(&pool, limit, pin!(forgotten)).await;
+    let result = forgotten.unwrap_or_else(|| Err(Error::StatementTimeout(limit).into()));
     connection.ended(after, result.as_ref().copied());
     result
 }

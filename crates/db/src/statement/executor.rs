@@ -1,5 +1,6 @@
 //! `&Pool` and `&mut Connection` as sqlx executors: the only file that speaks sqlx's building-block trait.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -8,10 +9,9 @@ use futures_core::stream::BoxStream;
 use sqlx::Describe;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Execute, Executor, Postgres, SqlStr};
-use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::pool::{Connection, LEASES, Origin, Pool, acquire};
+use crate::pool::{Connection, LEASES, Origin, Pool, acquire, within};
 use crate::session_effect::SessionEffect;
 use crate::statement::answer::{Answer, Step};
 use crate::statement::rows::Rows;
@@ -187,8 +187,10 @@ async fn prepare(
 ) -> Result<PgStatement, sqlx::Error> {
     let after = connection.started(&sql, SessionEffect::None);
     let limit = connection.socket_timeout.unwrap_or(Duration::MAX);
-    let prepared = timeout(limit, connection.inner().prepare_with(sql, types)).await;
-    let prepared = prepared.unwrap_or_else(|_| Err(Error::StatementTimeout(limit).into()));
+    let pool = connection.pool();
+    let prepared = connection.inner().prepare_with(sql, types);
+    let prepared = within(&pool, limit, pin!(prepared)).await;
+    let prepared = prepared.unwrap_or_else(|| Err(Error::StatementTimeout(limit).into()));
     connection.ended(after, prepared.as_ref().map(drop));
     prepared
 }

@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_core::stream::BoxStream;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgStatement};
 use sqlx::{Either, Execute, Executor, Postgres, SqlStr};
@@ -17,17 +16,16 @@ use tracing::Span;
 use crate::error::{Error, is_broken, is_stale_plan};
 use crate::metrics::Outcome;
 use crate::only_reads::only_reads;
-use crate::pool::{Connection, Origin, Patience, Pool, Replica, Shared, acquire, on_one_line};
+use crate::pool::{
+    Connection, Limit, Origin, Patience, Pool, Replica, Shared, acquire, on_one_line,
+};
 use crate::session_effect::{SessionEffect, controls_transaction};
 use crate::statement::again;
-use crate::statement::answer::{Answer, Step};
+use crate::statement::answer::{Answer, collect, pause};
 use crate::{seen, spans, usage};
 
 /// As good as no limit.
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
-
-/// So many rows are read ahead of their reader at most.
-const AHEAD: usize = 128;
 
 /// A statement taken out of sqlx's query, so that it can be looked at and run a second time.
 #[derive(Clone)]
@@ -293,13 +291,14 @@ async fn read<A: Answer>(
 ) -> Option<Result<(), sqlx::Error>> {
     let limit = limit.min(NEVER);
     let mut deadline = pin!(sleep_until((timer.since + limit).into()));
+    let mut ends = Limit::new(timer.pool, timer.since, limit);
     let sent = statement.sent(timer.pool);
     if A::ONE_ROW {
         let mut row = connection.fetch_optional(sent);
         let row = poll_fn(|context| {
             let row = row.poll_unpin(context);
             timer.quiet |= row.is_pending();
-            until(&mut deadline, context, row)
+            until(&mut deadline, &mut ends, context, row)
         });
         let row = row.await?;
         return Some(row.map(|row| {
@@ -313,7 +312,7 @@ async fn read<A: Answer>(
         let ended = poll_fn(|context| {
             let ended = collect(&mut steps, context, &mut came);
             timer.quiet |= ended.is_pending();
-            until(&mut deadline, context, ended)
+            until(&mut deadline, &mut ends, context, ended)
         })
         .await?;
         timer.rows += came.iter().filter(|step| step.is_right()).count() as u64;
@@ -323,49 +322,30 @@ async fn read<A: Answer>(
         }
         if A::STREAM {
             pause().await;
-            deadline.as_mut().reset((Instant::now() + limit).into());
+            let now = Instant::now();
+            deadline.as_mut().reset((now + limit).into());
+            ends = Limit::new(timer.pool, now, limit);
         }
     }
-}
-
-/// Takes what is there. How it ended, or `None` if more will come; pending only if there is nothing.
-fn collect(
-    steps: &mut BoxStream<'_, Result<Step, sqlx::Error>>,
-    context: &mut Context<'_>,
-    came: &mut Vec<Step>,
-) -> Poll<Option<Result<(), sqlx::Error>>> {
-    while came.len() < AHEAD {
-        match steps.poll_next_unpin(context) {
-            Poll::Ready(Some(Ok(step))) => came.push(step),
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-            Poll::Ready(None) => return Poll::Ready(Some(Ok(()))),
-            Poll::Pending if came.is_empty() => return Poll::Pending,
-            Poll::Pending => break,
-        }
-    }
-    Poll::Ready(None)
 }
 
 /// What is there, or `None` once the deadline is over.
 fn until<T>(
     deadline: &mut Pin<&mut Sleep>,
+    ends: &mut Limit<'_>,
     context: &mut Context<'_>,
     next: Poll<T>,
 ) -> Poll<Option<T>> {
-    match next {
-        Poll::Ready(next) => Poll::Ready(Some(next)),
-        Poll::Pending => deadline.as_mut().poll(context).map(|()| None),
+    if let Poll::Ready(next) = next {
+        return Poll::Ready(Some(next));
     }
-}
-
-/// Lets the reader have what has come. It polls again when it wants more.
-async fn pause() {
-    let mut paused = false;
-    poll_fn(|_| match std::mem::replace(&mut paused, true) {
-        false => Poll::Pending,
-        true => Poll::Ready(()),
-    })
-    .await;
+    while deadline.as_mut().poll(context).is_ready() {
+        let Some(more) = ends.more() else {
+            return Poll::Ready(None);
+        };
+        deadline.as_mut().reset((Instant::now() + more).into());
+    }
+    Poll::Pending
 }
 
 /// Nothing is sent in a transaction that has ended, or that would end it behind its back. Gives how long it may take.

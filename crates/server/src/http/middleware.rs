@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::ready;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -16,7 +16,6 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use db::Usage;
 use futures_util::FutureExt as _;
-use tokio::time::timeout_at;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -47,6 +46,8 @@ pub(crate) struct Around {
     pub(crate) writes: Writes,
     /// The pool, if it has replicas: then clients carry what they have seen.
     replicated: Option<db::Pool>,
+    /// Knows of the time in which the process did not run.
+    pool: db::Pool,
 }
 
 impl Around {
@@ -57,6 +58,7 @@ impl Around {
             lines: Arc::new(Lines::new(settings.environment)),
             writes: Writes::default(),
             replicated: (!pool.config().replicas.is_empty()).then(|| pool.clone()),
+            pool: pool.clone(),
         }
     }
 }
@@ -111,9 +113,10 @@ where
             name(&self.work, &request);
         }
         let (reads, work) = (request.method().is_safe(), self.work.clone());
+        let pool = self.around.pool.clone();
         if request.body().is_end_stream() {
             let answer = db::with_work(work, self.route.call(request));
-            let answer = bounded(request_timeout, reads, answer);
+            let answer = bounded(pool, request_timeout, reads, answer);
             return self.finish(reads, exchange.run(answer));
         }
         // The one that is ready is used; what is left for the next request is its clone.
@@ -123,7 +126,7 @@ where
             match request::read(request, body_timeout).await {
                 Ok(request) => {
                     let answer = db::with_work(work, route.call(request));
-                    bounded(request_timeout, reads, answer).await
+                    bounded(pool, request_timeout, reads, answer).await
                 }
                 Err(refused) => refused,
             }
@@ -165,22 +168,19 @@ fn name(work: &db::Work, request: &Request) {
 
 /// The handler's answer, within its time.
 async fn bounded(
+    pool: db::Pool,
     limit: Duration,
     reads: bool,
     answer: impl Future<Output = Result<Response, Infallible>>,
 ) -> Response {
     let deadline = Instant::now() + limit;
     let answer = AssertUnwindSafe(answer).catch_unwind();
-    match timeout_at(
-        (deadline + MARGIN).into(),
-        db::with_deadline(deadline, answer),
-    )
-    .await
-    {
-        Ok(Ok(Ok(response))) => response,
+    let answer = pin!(db::with_deadline(deadline, answer));
+    match pool.within(limit + MARGIN, answer).await {
+        Some(Ok(Ok(response))) => response,
         // The panic itself has been logged by the panic hook, with its place.
-        Ok(Err(_)) => panicked(),
-        Err(_) => too_slow(limit, reads),
+        Some(Err(_)) => panicked(),
+        None => too_slow(limit, reads),
     }
 }
 
