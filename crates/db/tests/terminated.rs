@@ -234,6 +234,34 @@ async fn each_write_after_its_session_had_been_idle_for_too_long_is_done_once() 
 }
 
 #[tokio::test]
+async fn a_write_with_limits_of_its_own_is_done_once_too() {
+    let url = local_postgres::database();
+    let pool = pool_at(&url, "connection_limit=4");
+    let limits = db::Limits {
+        statement: Some(Duration::from_secs(60)),
+        ..Default::default()
+    };
+    let nightly = pool.with(limits);
+    let mut admin = PgConnection::connect(&url).await.expect("a connection");
+    admin
+        .execute("create table runs (run int)")
+        .await
+        .expect("made");
+    for round in 0..12 {
+        let pids = warm(&pool, 4).await;
+        terminate(&mut admin, &pids).await;
+        let insert = sqlx::query("insert into runs values ($1)").bind(round);
+        insert.execute(&nightly).await.expect("written");
+        settled(&pool).await;
+    }
+    let rows: i64 = sqlx::query_scalar("select count(*) from runs")
+        .fetch_one(&pool)
+        .await
+        .expect("a count");
+    assert_eq!(rows, 12);
+}
+
+#[tokio::test]
 async fn a_connection_of_sqlx_loses_the_write_after_its_session_was_ended() {
     let url = local_postgres::database();
     let mut admin = PgConnection::connect(&url).await.expect("a connection");

@@ -170,7 +170,7 @@ pub(crate) async fn run_on_pool(
     let origin = Origin::Statement(statement.sql.clone());
     let mut connection = acquire(&pool.0, pool.1.as_deref(), origin).await?;
     if pool.1.is_some() {
-        connection.limit(pool).await?;
+        connection = Box::pin(limited(pool, connection, statement)).await?;
     }
     match run(&pool.0, &mut connection, statement, answer).await {
         Err(error) if answer.is_empty() && statement.may_repeat(pool, &connection, &error) => {
@@ -182,6 +182,22 @@ pub(crate) async fn run_on_pool(
         }
         result => result,
     }
+}
+
+/// A connection whose session knows the pool's own limits: another one if it had ended, for nothing of the statement was sent.
+async fn limited(
+    pool: &Pool,
+    mut connection: Connection,
+    statement: &Statement,
+) -> Result<Connection, sqlx::Error> {
+    match connection.limit(pool).await {
+        Err(Error::Sqlx(error)) if is_broken(&error) => drop(connection),
+        told => return Ok(told.map(|()| connection)?),
+    }
+    let origin = Origin::Statement(statement.sql.clone());
+    let mut another = acquire(&pool.0, pool.1.as_deref(), origin).await?;
+    another.limit(pool).await?;
+    Ok(another)
 }
 
 /// Runs a read on a replica, or on the primary if the replica does not answer, or has just failed in the same.
@@ -219,7 +235,7 @@ async fn once(
     let origin = Origin::Statement(statement.sql.clone());
     let mut connection = acquire(&pool.0, pool.1.as_deref(), origin).await?;
     if pool.1.is_some() {
-        connection.limit(pool).await?;
+        connection = Box::pin(limited(pool, connection, statement)).await?;
     }
     run(&pool.0, &mut connection, statement, answer).await
 }
