@@ -5,7 +5,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use crate::error::Error;
-use crate::migrate::{Schema, is_table_missing, judge, look, question};
+use crate::migrate::compare::Schema;
+use crate::migrate::look::{is_table_missing, judge, look, question};
 use crate::pool::Pool;
 
 /// What decides which tables a session sees, as it is and as a new session has it. Not by the view of the settings, which can be
