@@ -23,7 +23,7 @@ pub(crate) async fn control(
     const NOTHING: SqlStr = SqlStr::from_static("");
     let after = connection.started(&NOTHING, SessionEffect::None);
     if let Some(transaction) = &mut connection.transaction {
-        transaction.begun = None;
+        transaction.untouched = false;
     }
     let pool = connection.pool();
     let limit = connection.socket_timeout.unwrap_or(Duration::MAX);

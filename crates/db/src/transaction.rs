@@ -299,7 +299,7 @@ async fn begin(
     })
     .await;
     if let (Ok(()), Some(transaction)) = (&begun, &mut connection.transaction) {
-        transaction.begun = Some(begin);
+        (transaction.begun, transaction.untouched) = (Some(begin), true);
     }
     // After a timeout it may yet begin: then nothing more must be sent as if it had not.
     if matches!(begun, Err(Error::Sqlx(_))) {

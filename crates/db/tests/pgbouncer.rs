@@ -348,6 +348,12 @@ async fn a_changed_table_heals_behind_it_too() {
             }
         }
     }
+    // What a stranger took from the pooler's session, unseen by it, is stale as well.
+    let mut stranger = plain.connect().await.expect("a connection");
+    let forget = "do $$ begin execute 'deallocate all'; end $$";
+    stranger.execute(forget).await.expect("done");
+    theirs(&mut stranger).await.expect_err("gone for good");
+    ask_each_way(&pool).await.expect("prepared anew");
     // Found stale once, it costs what any statement costs.
     let read = || sqlx::query("select *, 1 as one from thing where id::text <> $1").bind("0");
     for _ in 0..10 {

@@ -19,8 +19,10 @@ pub(crate) struct InTransaction {
     pub(crate) depth: usize,
     /// Something was given up half-way, so only the server knows whether it can still commit.
     pub(crate) doubtful: bool,
-    /// What began it, as long as nothing else was sent in it.
+    /// What began it.
     pub(crate) begun: Option<SqlStr>,
+    /// Nothing else was sent in it yet.
+    pub(crate) untouched: bool,
     /// Begun so on purpose: an error about a write says nothing about the server.
     pub(crate) read_only: bool,
     /// How long it may take, and until when.

@@ -68,26 +68,27 @@ pub(crate) fn explain(patience: Option<Patience>, error: sqlx::Error) -> sqlx::E
 }
 
 /// Has what was sent prepared anew, after a table changed under it. Says whether it may be sent a second time: where it has ended a
-/// transaction, only if that had just been `begun`, which is done again.
+/// transaction, only if it was the `first` there: the transaction is begun again.
 pub(crate) async fn prepare_anew(
     connection: &mut Connection,
     (sql, sent, after): (&SqlStr, Instant, Condition),
-    begun: Option<SqlStr>,
+    first: bool,
 ) -> Result<bool, sqlx::Error> {
     let pool = connection.pool();
     match pool.is_pooled() {
         true => pool.renewed.renew(sql, sent),
         false => forget_statements(connection, after).await?,
     }
-    match (&connection.transaction, begun) {
-        (None, _) => Ok(true),
-        (Some(state), Some(begun))
-            if state.depth == 1 && connection.condition < Condition::Lent =>
-        {
+    let Some(transaction) = &connection.transaction else {
+        return Ok(true);
+    };
+    match &transaction.begun {
+        Some(begun) if first && connection.condition < Condition::Lent => {
+            let begun = begun.clone();
             begin_again(connection, begun).await?;
             Ok(true)
         }
-        (Some(_), _) => Ok(false),
+        _ => Ok(false),
     }
 }
 

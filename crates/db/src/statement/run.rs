@@ -260,8 +260,8 @@ pub(crate) async fn run(
     let limit = limit.or(connection.socket_timeout).unwrap_or(NEVER);
     let waited = std::mem::take(&mut connection.waited);
     let mut timer = Timer::start(pool, &statement.sql, waited);
-    let begun = connection.transaction.as_mut();
-    let mut begun = begun.and_then(|transaction| transaction.begun.take());
+    let transaction = connection.transaction.as_mut();
+    let first = transaction.is_some_and(|state| std::mem::take(&mut state.untouched));
     // Text without arguments may be several statements, of which some have run, and is not prepared.
     let mut second_time = statement.arguments.is_none();
     loop {
@@ -286,7 +286,7 @@ pub(crate) async fn run(
             Err(error) if is_stale_plan(&error) && timer.rows == 0 && !second_time => {
                 second_time = true;
                 let sent = (&statement.sql, timer.since, after);
-                if !Box::pin(again::prepare_anew(connection, sent, begun.take())).await? {
+                if !Box::pin(again::prepare_anew(connection, sent, first)).await? {
                     return Err(error);
                 }
             }
