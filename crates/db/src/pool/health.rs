@@ -116,6 +116,12 @@ impl Health {
         self.state() == ReplicaState::Down || is_of_replica(error)
     }
 
+    /// The same for a statement that the replica has failed in: it is left alone with that for a while if it is strained.
+    pub(crate) fn leaves_statement(&self, text: &str, error: &Error) -> bool {
+        self.strain.failed(text, error);
+        self.leaves_to_primary(error) && !self.strain.is_own_fault(text)
+    }
+
     /// What was found. Gives the state before.
     pub(crate) fn found(
         &self,

@@ -38,6 +38,8 @@ struct Pause {
     length: Duration,
     /// Somebody finds out whether it is over.
     tried: bool,
+    /// The primary did no better: for so long that is the statement's own error.
+    own: bool,
 }
 
 impl Strain {
@@ -52,10 +54,29 @@ impl Strain {
             return true;
         };
         let over = now >= pause.until;
-        if over {
+        if over && !pause.own {
             (pause.until, pause.tried) = (now + pause.length, true);
         }
-        over
+        over || pause.own
+    }
+
+    /// Whether the primary has lately failed in it as well, so that it need not be asked again.
+    pub(crate) fn is_own_fault(&self, text: &str) -> bool {
+        let (of, now) = (hash(text), Instant::now());
+        let pauses = self.pauses();
+        let mut own = pauses.iter().filter(|pause| pause.own);
+        own.any(|pause| pause.of == of && now < pause.until)
+    }
+
+    /// The primary was asked instead. If it failed as the replica did, the replica is not to blame.
+    pub(crate) fn primary_failed(&self, text: &str, error: sqlx::Error) -> sqlx::Error {
+        let (of, error) = (hash(text), Error::from(error));
+        if is_of_strain(&error)
+            && let Some(pause) = self.pauses().iter_mut().find(|pause| pause.of == of)
+        {
+            (pause.own, pause.until) = (true, Instant::now() + FIRST);
+        }
+        error.into()
     }
 
     /// The replica has answered.
@@ -76,6 +97,7 @@ impl Strain {
         let (of, now) = (hash(text), Instant::now());
         let mut pauses = self.pauses();
         match pauses.iter_mut().find(|pause| pause.of == of) {
+            Some(pause) if pause.own => pause.own = now < pause.until,
             // Those that were under way with the first one say nothing new.
             Some(pause) if !pause.tried => {}
             Some(pause) => {
@@ -92,6 +114,7 @@ impl Strain {
                     until: now + FIRST,
                     length: FIRST,
                     tried: false,
+                    own: false,
                 });
             }
         }

@@ -218,13 +218,13 @@ async fn run_on_replica(
             return Ok(());
         };
         tracing::debug!("a replica did not answer a read: {error}");
-        health.strain.failed(sql, &error);
-        if !answer.is_empty() || !health.leaves_to_primary(&error) {
+        if !health.leaves_statement(sql, &error) || !answer.is_empty() {
             return Err(error.into());
         }
     }
     pool.0.metrics.fallbacks.fetch_add(1, Relaxed);
-    run_on_pool(&pool.primary(replica), statement, answer).await
+    let ran = run_on_pool(&pool.primary(replica), statement, answer).await;
+    ran.map_err(|error| health.strain.primary_failed(sql, error))
 }
 
 async fn once(
