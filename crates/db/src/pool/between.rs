@@ -56,7 +56,12 @@ pub(crate) struct Between {
 }
 
 impl Between {
-    pub(crate) fn new(kind: Kind, in_transactions: Limits) -> Self {
+    /// What the URL says of it is believed until something else is found.
+    pub(crate) fn new(pgbouncer: bool, in_transactions: Limits) -> Self {
+        let kind = match pgbouncer {
+            true => Kind::Transactions,
+            false => Kind::Nothing,
+        };
         Self {
             kind: AtomicU8::new(kind as u8),
             in_transactions,

@@ -105,19 +105,13 @@ impl Connection {
         self.inner()
     }
 
-    #[expect(
-        clippy::expect_used,
-        reason = "`held` is taken only by `drop`, `close` and `discard`, which consume it"
-    )]
+    #[expect(clippy::expect_used, reason = "only its end takes `held`")]
     pub(crate) fn inner(&mut self) -> &mut PgConnection {
         let held = self.held.as_mut();
         &mut held.expect("it is held until it ends").0.inner
     }
 
-    #[expect(
-        clippy::expect_used,
-        reason = "`held` is taken only by `drop`, `close` and `discard`, which consume it"
-    )]
+    #[expect(clippy::expect_used, reason = "only its end takes `held`")]
     pub(crate) fn pool(&self) -> Arc<Shared> {
         let held = self.held.as_ref();
         held.expect("it is held until it ends").1.pool.clone()
@@ -276,10 +270,7 @@ impl Connection {
     }
 
     /// Throws the connection away and keeps the permit.
-    #[expect(
-        clippy::expect_used,
-        reason = "`held` is taken only by `drop`, `close` and `discard`, which consume it"
-    )]
+    #[expect(clippy::expect_used, reason = "only its end takes `held`")]
     pub(crate) fn discard(mut self) -> Permit {
         let held = self.held.take();
         let (connection, mut permit) = held.expect("it is held until it ends");
@@ -377,10 +368,7 @@ fn give_back(permit: &mut Permit, connection: Opened) {
 impl Deref for Connection {
     type Target = PgConnection;
 
-    #[expect(
-        clippy::expect_used,
-        reason = "`held` is taken only by `drop`, `close` and `discard`, which consume it"
-    )]
+    #[expect(clippy::expect_used, reason = "only its end takes `held`")]
     fn deref(&self) -> &PgConnection {
         let held = self.held.as_ref();
         &held.expect("it is held until it ends").0.inner

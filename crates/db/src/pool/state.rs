@@ -68,12 +68,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(config: Config, replica: Option<Replica>) -> Self {
         config.tls.say(&config.address());
-        let kind = match config.pgbouncer {
-            true => Kind::Transactions,
-            false => Kind::Nothing,
-        };
         Self {
-            between: Between::new(kind, config.in_transactions()),
+            between: Between::new(config.pgbouncer, config.in_transactions()),
             renewed: Renewed::default(),
             permits: Permits::new(&config),
             state: Mutex::default(),
@@ -235,8 +231,7 @@ impl State {
 
     /// The database answers that it has no room for one more connection. What is open goes on working.
     pub(crate) fn crowded(&self) -> Option<&Failures> {
-        self.outage()
-            .filter(|failures| failures.last.is_server_full())
+        self.outage().filter(|they| they.last.is_server_full())
     }
 
     /// Whether a caller waits for whom no connection is being opened: what has just gone makes room for one.
