@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqlSafeStr};
+use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::Span;
@@ -18,12 +18,11 @@ use crate::fleet::Session;
 use crate::metrics::Outcome;
 use crate::pool::between::Kind;
 use crate::pool::closing::close_idle;
-use crate::pool::first_question::{self, First};
 use crate::pool::handshake::session;
 use crate::pool::hosts::{Reached, reach};
 use crate::pool::opened::Opened;
+use crate::pool::opening::{opened, run_hook};
 use crate::pool::state::{Failures, Shared};
-use crate::pool::{pooler, proof};
 use crate::spans;
 
 /// The first pause between two attempts, and the longest: at first for a restart, after [`EARLY`] for a longer outage.
@@ -32,15 +31,8 @@ const EARLY_PAUSE: Duration = Duration::from_millis(120);
 const LATE_PAUSE: Duration = Duration::from_millis(800);
 const EARLY: Duration = Duration::from_secs(10);
 
-/// How often one connection is opened anew because something else was found to be between.
-const MOST_KINDS: u32 = 4;
-
 /// An attempt to reconnect always ends.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
-
-/// Where the control connection has made room, the server needs a moment to end it.
-const MOMENT: Duration = Duration::from_millis(20);
-const MOMENTS: u32 = 10;
 
 /// Opens the control connection, within `connect_timeout`. It does not take a place that the pool waits for to have its first
 /// connection.
@@ -88,18 +80,6 @@ fn timed_out(pool: &Shared) -> ConnectError {
         return ConnectError::no_session(&pool.config, none);
     }
     ConnectError::timeout(&pool.config, pool.servers.addresses())
-}
-
-/// Runs the service's own hook, if it has one.
-pub(crate) async fn run_hook(
-    pool: &Shared,
-    connection: &mut PgConnection,
-) -> Result<(), ConnectError> {
-    let Some(hook) = pool.after_connect() else {
-        return Ok(());
-    };
-    let hooked = hook(connection).await;
-    hooked.map_err(|source| ConnectError::after_connect(&pool.config, source))
 }
 
 /// Opens a connection of the pool in a task of its own, which the caller has counted as `connecting`. The task's
@@ -155,82 +135,6 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
         idle_since: now,
         suspect: false,
     })
-}
-
-/// Opens the pool's only connection in the place of the control connection, where there is no room for both.
-async fn reach_instead_of_control(
-    pool: &Shared,
-    mut error: ConnectError,
-) -> Result<Reached, ConnectError> {
-    if !pool.state().is_empty() {
-        return Err(error);
-    }
-    let Some(control) = pool.control.lock().await.take() else {
-        return Err(error);
-    };
-    let _ = timeout(LONGEST_ATTEMPT, control.connection.close()).await;
-    for _ in 0..MOMENTS {
-        match reach(pool, session(pool)).await {
-            Err(full) if full.is_server_full() => error = full,
-            reached => return reached,
-        }
-        tokio::time::sleep(MOMENT).await;
-    }
-    Err(error)
-}
-
-/// A connection, and what it was asked first. What is between is known with it.
-async fn opened(pool: &Shared, session: Session) -> Result<(Reached, First), ConnectError> {
-    let failed = |source| ConnectError::new(&pool.config, source);
-    proof::is_trusted(pool).await?;
-    for _ in 0..MOST_KINDS {
-        let before = pool.between.kind();
-        let mut reached = match Box::pin(reach(pool, session)).await {
-            Err(error) if error.is_server_full() => {
-                Box::pin(reach_instead_of_control(pool, error)).await?
-            }
-            reached => reached?,
-        };
-        let kind = pool.between.kind();
-        if kind != Kind::Transactions {
-            if kind != before {
-                continue;
-            }
-            let first = match kind {
-                Kind::Nothing => reached.first(pool).await.map_err(failed)?,
-                _ => {
-                    tell(pool, &mut reached.inner).await.map_err(failed)?;
-                    let first = first_question::ask(pool, &mut reached.inner).await;
-                    first.map_err(failed)?
-                }
-            };
-            if first.backend.is_some() {
-                proof::is_of_one_server(pool, &mut reached.inner, &first).await?;
-                return Ok((reached, first));
-            }
-            pooler::is(pool, kind, Kind::Transactions);
-        }
-        if Box::pin(proof::is_of_transactions(pool, &mut reached.inner)).await? {
-            pooler::check(pool)?;
-            let first = reached.first.take().unwrap_or_default();
-            let none = First {
-                backend: None,
-                ..first
-            };
-            return Ok((reached, none));
-        }
-    }
-    let changes = "it takes settings from one connection and not from the next";
-    Err(ConnectError::pooler(&pool.config, changes))
-}
-
-/// Tells a session what it could not be told when it was opened.
-pub(crate) async fn tell(pool: &Shared, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    if pool.between.kind() != Kind::Sessions {
-        return Ok(());
-    }
-    let told = AssertSqlSafe(pool.config.tell(pool.instance.id())).into_sql_str();
-    sqlx::raw_sql(told).execute(connection).await.map(drop)
 }
 
 /// Counts a connection that is being opened, also when its task is dropped.

@@ -2,7 +2,7 @@
 //! files below it:
 //!
 //! `close` · `replicas`, `check` · `watch` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` · `connection` ·
-//! `in_transaction`, `recycle` · `control_connection` · `connect` · `proof` · `hosts` · `handshake`, `first_question` · `pooler` · `closing` ·
+//! `in_transaction`, `recycle` · `control_connection` · `connect` · `opening` · `proof` · `hosts` · `handshake`, `first_question` · `pooler` · `closing` ·
 //! `report` · `within` · `state` · `between` · `opened`, `permits`, `holder`, `servers`, `health`, `strain` · `condition`, `delay`, `pause`,
 //! `renewed`
 
@@ -29,6 +29,7 @@ mod in_transaction;
 mod janitor;
 mod lease;
 mod opened;
+mod opening;
 #[cfg(feature = "tls")]
 mod own_tls;
 pub(crate) mod part;

@@ -12,7 +12,7 @@ use crate::error::{is_broken, is_in_transaction};
 use crate::pool::between::Sessions;
 use crate::pool::opened::Opened;
 use crate::pool::state::Shared;
-use crate::pool::{connect, control_connection, first_question, proof};
+use crate::pool::{control_connection, first_question, opening, proof};
 use crate::sqlstate::Loss;
 
 /// How long a connection may take to become clean. It keeps its permit meanwhile, so this is short.
@@ -126,8 +126,8 @@ pub(crate) async fn roll_back_to(
 /// Makes the session as it was when it was opened.
 async fn reset(pool: &Shared, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     forget(connection).await?;
-    connect::tell(pool, connection).await?;
-    let hooked = connect::run_hook(pool, connection).await;
+    opening::tell(pool, connection).await?;
+    let hooked = opening::run_hook(pool, connection).await;
     hooked.map_err(|error| error.source)
 }
 
