@@ -22,7 +22,8 @@ use crate::pool::handshake::session;
 use crate::pool::hosts::{Reached, reach};
 use crate::pool::opened::Opened;
 use crate::pool::opening::{opened, run_hook};
-use crate::pool::state::{Failures, Shared};
+use crate::pool::proof;
+use crate::pool::state::{Failures, Shared, State};
 use crate::spans;
 
 /// The first pause between two attempts, and the longest: at first for a restart, after [`EARLY`] for a longer outage.
@@ -168,6 +169,10 @@ impl Connecting {
     fn succeeded(mut self, connection: Opened) {
         let pool = self.pool.clone();
         let mut state = pool.state();
+        let shared = connection
+            .backend
+            .as_ref()
+            .is_some_and(|backend| has(&mut state, backend));
         let failures = state.failures.take();
         // A failover meanwhile does not matter: this connection was made by the new server or fails.
         let generation = state.generation;
@@ -189,10 +194,19 @@ impl Connecting {
             }
             None => pool.available.notify_one(),
         }
+        if shared {
+            proof::are_not_own(&pool);
+        }
         if pool.permits.semaphore.is_closed() {
             close_idle(&pool);
         }
     }
+}
+
+/// Whether an open connection has this session, which no server gives to two.
+fn has(state: &mut State, backend: &Arc<str>) -> bool {
+    let same = |one: &Option<Arc<str>>| one.as_ref() == Some(backend);
+    state.idle.iter().any(|one| same(&one.backend)) || state.holders().any(|one| same(&one.backend))
 }
 
 impl Drop for Connecting {

@@ -100,18 +100,26 @@ async fn find(pool: &Shared, afterwards: Afterwards) -> Sessions {
     tracing::debug!("whose the sessions are: {sessions:?}");
     pool.between.found(generation, sessions);
     match sessions {
-        Sessions::Shared if pooler::is(pool, Kind::Nothing, Kind::Transactions) => {
-            tracing::info!(
-                event = "pooler",
-                "a pooler that passes settings on was found, because connections have each other's sessions: all are opened anew"
-            );
-            evict(pool);
-            tell_parts(pool);
-        }
+        Sessions::Shared => are_not_own(pool),
         Sessions::Split => drop(refuse(pool)),
         _ => {}
     }
     sessions
+}
+
+/// Connections have each other's sessions: from now on nothing is told them, and nothing is cancelled.
+pub(crate) fn are_not_own(pool: &Shared) {
+    let news = [Kind::Nothing, Kind::Sessions]
+        .into_iter()
+        .any(|kind| pooler::is(pool, kind, Kind::Transactions));
+    if news {
+        tracing::info!(
+            event = "pooler",
+            "a pooler of transactions was found, because connections have each other's sessions: all are opened anew"
+        );
+        evict(pool);
+        tell_parts(pool);
+    }
 }
 
 /// Asks two connections in turn, each also while the other one keeps its session.
@@ -119,12 +127,12 @@ async fn compare(
     one: &mut PgConnection,
     other: &mut PgConnection,
 ) -> Result<Sessions, sqlx::Error> {
-    let split = try_join(answers_change_servers(one), answers_change_servers(other));
-    if matches!(split.await?, (true, _) | (_, true)) {
+    let (mut of_one, mut of_other) = try_join(in_both_ways(one), in_both_ways(other)).await?;
+    if go_back(&of_one) || go_back(&of_other) {
         return Ok(Sessions::Split);
     }
-    let (mut of_one, mut of_other) = (Vec::new(), Vec::new());
-    for kept in [Kept::None, Kept::ByOther, Kept::ByOne] {
+    // Often enough that a pooler which takes any of two sessions is not taken for a server by luck.
+    for kept in [Kept::None, Kept::ByOther, Kept::ByOne, Kept::None] {
         if let Some(connection) = kept.of(one, other) {
             connection.execute("begin").await?;
         }
@@ -195,8 +203,8 @@ fn go_back(answers: &[Answerer]) -> bool {
     (1..servers.len()).any(|later| servers[..later].contains(&servers[later]))
 }
 
-/// Whether some statements of a connection are answered by another server than others.
-async fn answers_change_servers(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+/// Who answers a connection, asked as any standby may be and as only the primary may be.
+async fn in_both_ways(connection: &mut PgConnection) -> Result<Vec<Answerer>, sqlx::Error> {
     let mut answers = vec![
         who(connection, Asked::Plainly).await?,
         of_primary(connection).await?,
@@ -209,7 +217,7 @@ async fn answers_change_servers(connection: &mut PgConnection) -> Result<bool, s
         answers.push(of_primary(connection).await?);
         answers.push(who(connection, Asked::Plainly).await?);
     }
-    Ok(go_back(&answers))
+    Ok(answers)
 }
 
 /// Asks so that none but the primary may answer: some look at the function, others at the transaction.
@@ -266,9 +274,7 @@ pub(crate) async fn is_of_one_server(
     };
     let again = who(connection, otherwise).await.map_err(failed)?;
     if again.server != first.server
-        && Box::pin(answers_change_servers(connection))
-            .await
-            .map_err(failed)?
+        && go_back(&Box::pin(in_both_ways(connection)).await.map_err(failed)?)
     {
         return Err(refuse(pool));
     }
