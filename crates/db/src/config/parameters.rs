@@ -22,7 +22,7 @@ table! {
     "leak_threshold", "30", "seconds a connection may be held before that is reported";
     "slow_statement_threshold", "1", "seconds after which a statement is logged";
     "statement_timeout", "5000", "milliseconds a statement may take, enforced by the server";
-    "lock_timeout", "2000", "milliseconds a statement waits for a lock, enforced by the server";
+    "lock_timeout", "2000", "milliseconds a statement waits for a lock, enforced by the server; 250 at replicas";
     "idle_in_transaction_session_timeout", "10000", "milliseconds a transaction may pause, enforced by the server";
     "statement_cache_size", "100", "prepared statements kept for each connection";
     "pgbouncer", "false", "found without it; `true` says that PgBouncer (1.21 or later) is between";
