@@ -17,7 +17,7 @@ use crate::migrate::confirm::confirm;
 use crate::migrate::look::look;
 
 pub use crate::migrate::compare::Schema;
-use crate::pool::Pool;
+use crate::pool::{Pool, Sessions, proof};
 
 /// How long an instance waits for another one that migrates.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -67,7 +67,10 @@ impl Pool {
     /// A session of its own, by `DIRECT_URL` where the pool's URL leads to a pooler.
     async fn open_session(&self) -> Result<PgConnection, Error> {
         let connection = self.open_beside().await?;
-        if self.has_sessions().await? {
+        // Where nothing could be found out, the URL that was given for this is the better one.
+        let doubtful =
+            proof::known(&self.0) == Some(Sessions::Unknown) && self.config().direct().is_some();
+        if self.has_sessions().await? && !doubtful {
             return Ok(connection);
         }
         if let Some(mut config) = self.config().direct() {

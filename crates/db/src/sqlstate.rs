@@ -189,6 +189,12 @@ pub(crate) fn is_of_pooler(error: &dyn DatabaseError) -> bool {
     is_fatal(error) && error.code().unwrap_or_default().starts_with("08")
 }
 
+/// Whether the server itself has ended the session from outside, which undoes what it has not answered. A pooler's own word may come
+/// after the server has carried something out.
+pub(crate) fn is_end_by_server(error: &dyn DatabaseError) -> bool {
+    is_fatal(error) && error.code().unwrap_or_default().starts_with("57")
+}
+
 fn is_fatal(error: &dyn DatabaseError) -> bool {
     matches!(severity(error), Some(PgSeverity::Fatal | PgSeverity::Panic))
 }

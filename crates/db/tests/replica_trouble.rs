@@ -118,7 +118,7 @@ async fn a_transaction_that_failed_on_a_replica_is_begun_at_the_primary() {
     let (primary, standby) = servers();
     let pool = pool_of(&primary.url("postgres"), &[standby.url("postgres")], LAG);
     fresh(&pool).await;
-    let _report = replay_that_waits(&primary, &standby).await;
+    let report = replay_that_waits(&primary, &standby).await;
     let count = async || {
         let mut transaction = pool.read().begin().await?;
         let sql = "select count(*) from client";
@@ -129,6 +129,18 @@ async fn a_transaction_that_failed_on_a_replica_is_begun_at_the_primary() {
     assert_eq!(code(&failed.expect_err("it is locked there")), "55P03");
     assert!(begun.elapsed() < Duration::from_secs(1));
     assert_eq!(count().await.expect("the primary's answer"), 100);
+    drop(report);
+    // One finds out that it answers again; then it has them all.
+    let there = async || {
+        let mut transaction = pool.read().begin().await.expect("begun");
+        let sql = "select pg_is_in_recovery()";
+        let there = sqlx::query_scalar(sql).fetch_one(&mut *transaction).await;
+        there.expect("an answer")
+    };
+    until("transactions are begun there again", async || {
+        count().await.is_ok() && there().await && there().await
+    })
+    .await;
 }
 
 #[tokio::test]

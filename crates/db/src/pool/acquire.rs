@@ -12,6 +12,7 @@ use tracing::{Instrument as _, Span};
 use crate::connect_error::ConnectError;
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::pool::closing::close_silent;
 use crate::pool::connection::Connection;
 use crate::pool::holder::{Caller, Nested, Origin, Taken};
 use crate::pool::queue::{queue, take_turn, until_deadline};
@@ -98,7 +99,13 @@ async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Co
             }
             // Its time is over, which says nothing about the connection.
             Err(error @ Error::PoolTimeout(_)) => return Err(error),
-            Err(_) => permit = lease.discard(),
+            Err(error) => {
+                // What is idle beside it is as silent, and would be asked for as long.
+                if pool.is_pooled() && matches!(error, Error::NoAnswer(_)) {
+                    close_silent(pool);
+                }
+                permit = lease.discard();
+            }
         }
     }
 }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::limits::Limits;
 
-/// How long it counts that nothing could be found out.
+/// How long it counts that nothing could be found out: at first, and at most. Each time in a row it is twice as long.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+const UNKNOWN_AT_MOST: Duration = Duration::from_secs(300);
 
 /// What is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +44,8 @@ pub(crate) struct Between {
     in_transactions: Limits,
     /// Set once such a pooler was seen to keep the prepared statements of its clients apart.
     pub(crate) statements_apart: OnceLock<()>,
-    /// Whose the sessions of a generation are, and when that was found out.
-    sessions: Mutex<Option<(u64, Sessions, Instant)>>,
+    /// Whose the sessions of a generation are.
+    sessions: Mutex<Option<Found>>,
     /// Whoever finds it out, which one does at a time.
     pub(crate) finding: tokio::sync::Mutex<()>,
     /// How often more it has to be seen that one server answers everything, after several have.
@@ -53,6 +54,14 @@ pub(crate) struct Between {
     server: Mutex<Arc<str>>,
     /// Whether sessions are kept when the connections that had them are gone.
     pub(crate) outlived: AtomicBool,
+}
+
+/// Whose the sessions of a generation are, and until when that counts if it could not be found out.
+struct Found {
+    generation: u64,
+    sessions: Sessions,
+    at: Instant,
+    unknown_for: Duration,
 }
 
 impl Between {
@@ -97,20 +106,31 @@ impl Between {
 
     /// Whose the sessions of this generation are, as far as that is known.
     pub(crate) fn sessions(&self, generation: u64) -> Option<Sessions> {
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let (of, sessions, at) = (*sessions)?;
-        let counts = match sessions {
-            Sessions::Unknown => at.elapsed() < UNKNOWN_FOR,
-            // A pooler of sessions may have none left for the question.
-            Sessions::Own if self.kind() == Kind::Sessions => true,
-            _ => of == generation,
-        };
-        counts.then_some(sessions)
+        let found = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = found.as_ref()?;
+        let late = found.sessions == Sessions::Unknown && found.at.elapsed() >= found.unknown_for;
+        (found.generation == generation && !late).then_some(found.sessions)
     }
 
     pub(crate) fn found(&self, generation: u64, sessions: Sessions) {
-        *self.sessions.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((generation, sessions, Instant::now()));
+        let mut kept = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = kept.as_ref();
+        let unknown_for = last.map_or(UNKNOWN_FOR, |last| {
+            match (last.sessions, last.generation == generation) {
+                (Sessions::Unknown, true) => (last.unknown_for * 2).min(UNKNOWN_AT_MOST),
+                _ => UNKNOWN_FOR,
+            }
+        });
+        // A pooler of sessions may have none left for the question.
+        let still_own = sessions == Sessions::Unknown
+            && self.kind() == Kind::Sessions
+            && last.is_some_and(|last| last.sessions == Sessions::Own);
+        *kept = Some(Found {
+            generation,
+            sessions: if still_own { Sessions::Own } else { sessions },
+            at: Instant::now(),
+            unknown_for,
+        });
     }
 
     /// Whether this server was seen last to answer everything.

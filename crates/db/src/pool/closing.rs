@@ -35,6 +35,12 @@ pub(crate) fn close_idle(pool: &Shared) -> u32 {
     count
 }
 
+/// Closes what is idle, because one of them does not answer.
+pub(crate) fn close_silent(pool: &Shared) {
+    let idle = std::mem::take(&mut pool.state().idle);
+    close_connections(pool, idle, CloseReason::Broken);
+}
+
 /// Changes the whole limit. Says whether there is another number of permits now.
 pub(crate) fn resize(pool: &Shared, limit: u32) -> bool {
     let changed = pool.permits.resize_whole(limit);

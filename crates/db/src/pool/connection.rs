@@ -209,6 +209,14 @@ impl Connection {
             || state.is_none_or(|state| state.failed.is_some() || state.changed || state.doubtful)
     }
 
+    /// Whether nothing has made all connections anew since it was opened.
+    pub(crate) fn is_of_now(&self) -> bool {
+        let of_now = |(opened, permit): &(Opened, Permit)| {
+            opened.generation == permit.pool.state().generation
+        };
+        self.held.as_ref().is_some_and(of_now)
+    }
+
     /// An error if what comes now would not be in the transaction that was begun here, because sqlx is less deep in
     /// transactions, or would go to a server whose place another one has taken.
     pub(crate) fn verify(&mut self) -> Result<(), Error> {

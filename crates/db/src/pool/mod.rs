@@ -1,10 +1,9 @@
-//! The pool as its users see it. Each of its promises is kept in a file of this folder, and each file imports only
-//! files below it:
+//! The pool as its users see it. Each promise is kept in a file of this folder, which imports only files below it:
 //!
-//! `close` · `replicas`, `check` · `watch` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` · `connection` ·
-//! `in_transaction`, `recycle` · `control_connection` · `connect` · `opening` · `proof` · `hosts` · `handshake`, `first_question` · `pooler` · `closing` ·
-//! `report` · `within` · `state` · `between` · `opened`, `permits`, `holder`, `servers`, `health`, `strain` · `condition`, `delay`, `pause`,
-//! `renewed`
+//! `close` · `replicas`, `check` · `watch` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` ·
+//! `connection` · `in_transaction`, `recycle` · `control_connection` · `connect` · `opening` · `proof` · `hosts` · `handshake`,
+//! `first_question` · `pooler` · `closing` · `report` · `within` · `state` · `between` · `opened`, `permits`, `holder`,
+//! `servers`, `health`, `strain` · `condition`, `delay`, `pause`, `renewed`
 
 mod acquire;
 mod addresses;
@@ -36,7 +35,7 @@ pub(crate) mod part;
 mod pause;
 mod permits;
 mod pooler;
-mod proof;
+pub(crate) mod proof;
 mod queue;
 mod raw_password;
 mod recycle;
@@ -73,6 +72,7 @@ pub use crate::pool::holder::Held;
 pub use crate::pool::lease::{Lease, MaybeLease};
 
 pub(crate) use crate::pool::acquire::{acquire, acquire_anywhere};
+pub(crate) use crate::pool::between::Sessions;
 pub(crate) use crate::pool::condition::Condition;
 pub(crate) use crate::pool::holder::{Origin, on_one_line};
 pub(crate) use crate::pool::in_transaction::{InTransaction, Patience};

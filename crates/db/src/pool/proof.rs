@@ -24,7 +24,7 @@ use crate::pool::state::Shared;
 /// It ends, also where a pooler has no session left for the question.
 const LONGEST: Duration = Duration::from_secs(3);
 /// How soon a server has ended the session of a connection that is closed.
-const LONGEST_END: Duration = Duration::from_secs(1);
+const LONGEST_END: Duration = Duration::from_millis(1500);
 /// How often nobody else may have answered before those are trusted again that several did: some choose by lot.
 const DOUBTS: u32 = 4;
 
@@ -72,7 +72,15 @@ enum Afterwards {
 
 /// Finds it out with two connections of its own, and does what follows. Its future is large, and rarely wanted: it is boxed.
 async fn find(pool: &Shared, afterwards: Afterwards) -> Sessions {
-    let generation = pool.state().generation;
+    let (generation, crowded) = {
+        let state = pool.state();
+        (state.generation, state.crowded().is_some())
+    };
+    // The last places are for what works.
+    if crowded {
+        pool.between.found(generation, Sessions::Unknown);
+        return Sessions::Unknown;
+    }
     let asked = async {
         let both = try_join(reach(pool, Session::Beside), reach(pool, Session::Beside));
         let (one, other) = both.await.ok()?;
@@ -238,17 +246,18 @@ async fn find_outlived(
     other.close().await?;
     let sql = format!("select count(*) from pg_stat_activity where {session}");
     let sql = AssertSqlSafe(sql).into_sql_str();
-    let gone = async {
-        loop {
-            let row = sqlx::raw_sql(sql.clone()).fetch_one(&mut *one).await?;
-            if row.try_get::<i64, _>(0)? == 0 {
-                return Ok::<_, sqlx::Error>(());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    let closed = Instant::now();
+    loop {
+        // That it does not answer says nothing of the session.
+        let late = closed.elapsed() > LONGEST_END;
+        let row = sqlx::raw_sql(sql.clone()).fetch_one(&mut *one).await?;
+        if row.try_get::<i64, _>(0)? == 0 {
+            return Ok(());
         }
-    };
-    if let Ok(gone) = timeout(LONGEST_END, gone).await {
-        return gone;
+        if late {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     pool.between.outlived.store(true, Relaxed);
     pooler::set_limit(pool);

@@ -173,7 +173,12 @@ async fn look(replicas: &[Arc<Shared>], history: &mut History, timelines: &mut [
         history.add(now, position, written);
         (history.timeline, history.answered) = (timeline, Some(now));
     }
-    let now = history.answered.unwrap_or(now);
+    // What is dead writes nothing. One that has no room for this question may write on.
+    let dead = {
+        let state = first.primary.state();
+        state.outage().is_some() && state.crowded().is_none()
+    };
+    let now = history.answered.filter(|_| dead).unwrap_or(now);
     let answers = answers.into_iter().zip(timelines);
     for ((pool, replica), (answer, timeline)) in of_replicas.into_iter().zip(answers) {
         let limit = pool.config.replica_max_lag.unwrap_or(Duration::MAX);

@@ -12,7 +12,8 @@ use crate::error::{
 };
 use crate::only_reads::only_reads;
 use crate::pool::{Condition, Connection, Patience, Pool, who_is_lost, within};
-use crate::sqlstate::Loss;
+use crate::session_effect::{after_comments, is_one_of, words};
+use crate::sqlstate::{Loss, is_end_by_server};
 
 /// Whether a statement that failed before its first row has surely not run, or may run twice. `alone` if it is surely one.
 pub(crate) fn may_repeat(
@@ -26,22 +27,32 @@ pub(crate) fn may_repeat(
         return pool.0.config.hosts().len() > 1 && alone;
     }
     let cut_off = is_broken(error) && !is_timeout(error) && !is_out_of_time(error);
-    never_ran(error) || was_over(error, connection.was_over) || cut_off && only_reads(sql.as_str())
+    let over = was_over(
+        error,
+        connection.was_over && alone && !commits_itself(sql.as_str()),
+    );
+    never_ran(error) || over || cut_off && only_reads(sql.as_str())
 }
 
 /// Whether the statement has surely not run, because its session was over. `at_once` says that the end was there at the first
 /// look for an answer.
 ///
-/// The server's last word, where an answer belongs, was there before it could have answered: it does not read on after it.
-/// An end without a word tells nothing, for a server that crashes may have carried out what it read; but what could not be
-/// sent to its last byte was not carried out.
+/// The server's last word, where an answer belongs, was there before it could have answered: it does not read on after it, and an
+/// answer to what is committed comes before it. An end without a word, or with a pooler's, tells nothing, for a server that crashes
+/// may have carried out what it read; but what could not be sent to its last byte was not carried out.
 fn was_over(error: &sqlx::Error, at_once: bool) -> bool {
     match error {
         sqlx::Error::Io(error) => {
             error.kind() == ErrorKind::BrokenPipe && error.raw_os_error().is_some()
         }
-        error => at_once && error.as_database_error().is_some(),
+        error => at_once && error.as_database_error().is_some_and(is_end_by_server),
     }
+}
+
+/// Whether it may have committed a part of what it does before its session ended.
+fn commits_itself(sql: &str) -> bool {
+    let first = words(after_comments(sql)).next();
+    first.is_some_and(|word| is_one_of(word, &["call", "do"]))
 }
 
 /// Before the next attempt, so that it does not get another connection to the same server. That one session takes no writes
@@ -54,7 +65,9 @@ pub(crate) async fn make_way(pool: &Pool, connection: &mut Connection, error: &s
         true => Some(Loss::Server),
         false => who_is_lost(&pool.0, connection.inner(), Some(loss(error))).await,
     };
-    if connection.loss.is_some_and(|loss| loss != Loss::Session) {
+    let of_others = connection.loss.is_some_and(|loss| loss != Loss::Session);
+    // Another caller may have met it before: what was opened since is well.
+    if of_others && connection.is_of_now() {
         pool.evict();
     }
 }

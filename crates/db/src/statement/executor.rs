@@ -170,14 +170,15 @@ async fn run_on_lease(
 ) -> Result<(), sqlx::Error> {
     let pool = connection.pool();
     let ran = run(&pool, connection, statement, answer).await;
-    match (&pool.replica, ran) {
-        (Some(replica), Err(error)) => {
-            let error = Error::from(error);
-            replica.health.strain.failed(LEASES, &error);
-            Err(error.into())
-        }
-        (_, ran) => ran,
-    }
+    let Some(replica) = &pool.replica else {
+        return ran;
+    };
+    let strain = &replica.health.strain;
+    ran.map(|()| strain.answered(LEASES)).map_err(|error| {
+        let error = Error::from(error);
+        strain.failed(LEASES, &error);
+        error.into()
+    })
 }
 
 async fn prepare(

@@ -327,7 +327,7 @@ async fn read<A: Answer>(
     loop {
         let ended = poll_fn(|context| {
             let ended = collect(&mut steps, context, &mut came);
-            timer.quiet |= ended.is_pending();
+            timer.quiet |= ended.is_pending() || !came.is_empty();
             until(&mut deadline, &mut ends, context, ended)
         })
         .await?;
