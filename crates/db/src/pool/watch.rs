@@ -162,6 +162,12 @@ async fn look(replicas: &[Arc<Shared>], history: &mut History, timelines: &mut [
     let ask_all = join_all(of_replicas.iter().map(|(pool, _)| ask(pool)));
     let (primary, answers) = join(ask(&first.primary), ask_all).await;
     let now = Instant::now();
+    // What is dead writes nothing. One that has no room for this question may write on.
+    let dead = match &primary {
+        Err(Error::Connect(error)) => !error.is_server_full(),
+        Err(Error::NoAnswer(_)) => true,
+        _ => false,
+    };
     if let Ok(Progress {
         standby: false,
         position,
@@ -173,11 +179,6 @@ async fn look(replicas: &[Arc<Shared>], history: &mut History, timelines: &mut [
         history.add(now, position, written);
         (history.timeline, history.answered) = (timeline, Some(now));
     }
-    // What is dead writes nothing. One that has no room for this question may write on.
-    let dead = {
-        let state = first.primary.state();
-        state.outage().is_some() && state.crowded().is_none()
-    };
     let now = history.answered.filter(|_| dead).unwrap_or(now);
     let answers = answers.into_iter().zip(timelines);
     for ((pool, replica), (answer, timeline)) in of_replicas.into_iter().zip(answers) {
