@@ -99,15 +99,18 @@ async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Co
             }
             // Its time is over, which says nothing about the connection.
             Err(error @ Error::PoolTimeout(_)) => return Err(error),
-            Err(error) => {
-                // What is idle beside it is as silent, and would be asked for as long.
-                if pool.is_pooled() && matches!(error, Error::NoAnswer(_)) {
-                    close_silent(pool);
-                }
-                permit = lease.discard();
-            }
+            Err(error) => permit = given_up(pool, lease, &error),
         }
     }
+}
+
+/// Closes what has not answered well, and keeps its permit.
+fn given_up(pool: &Shared, lease: Connection, error: &Error) -> Permit {
+    // What is idle beside it behind a pooler is as silent, and would be asked for as long.
+    if pool.is_pooled() && matches!(error, Error::NoAnswer(_)) {
+        close_silent(pool);
+    }
+    lease.discard()
 }
 
 /// A pooler answers when a session of the server is free. A new connection would stand in the same queue.
