@@ -11,8 +11,9 @@ if [[ $(id -u) == 0 ]]; then
 fi
 ended() {
   local code=$? file
-  for file in "$work"/*/postmaster.pid; do
-    [[ ! -e $file ]] || kill -QUIT "$(head -n 1 "$file")" 2>/dev/null || true
+  # pgpool-II writes its own with a byte 0 behind it.
+  for file in "$work"/*/pid "$work"/*/postmaster.pid; do
+    [[ ! -e $file ]] || kill -INT "$(head -n 1 "$file" | tr -d '\0')" 2>/dev/null || true
   done
   # shellcheck disable=SC2046
   kill $(jobs -p) 2>/dev/null || true

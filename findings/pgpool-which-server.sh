@@ -30,4 +30,3 @@ until [[ $(ask 17003 'select 1') == 1 ]]; do sleep 0.1; done
   echo "txid_current(): $(ask 17003 'select txid_current()')"
   echo "inet_server_port() in a transaction: $(ask 17003 begin 'select inet_server_port()' commit)"
 } | as_before
-kill -INT "$(head -n 1 pgpool/pid | tr -d '\0')"
