@@ -32,6 +32,7 @@ pub(crate) async fn follow(pool: Weak<Shared>) {
     };
     let mut share = Share::new(most);
     let _ = timeout(FIRST, first_connection(&pool)).await;
+    let mut tight_before = false;
     loop {
         let Some(pool) = pool.upgrade() else { return };
         // Behind a pooler that passes everything on the list of sessions looks like a server's.
@@ -45,11 +46,14 @@ pub(crate) async fn follow(pool: Weak<Shared>) {
             return;
         }
         drop(pool);
-        // No two instances ask in step.
-        let pause = match crowded || unproven {
+        let tight = crowded || unproven;
+        // The first time, what was just closed may still take a place.
+        let pause = match tight && tight_before {
             true => share.pause().max(CROWDED),
             false => share.pause(),
         };
+        tight_before = tight;
+        // No two instances ask in step.
         let pause = pause.mul_f64(0.8 + 0.4 * fastrand::f64());
         tokio::time::sleep(pause.min(share.time_left(started.elapsed()))).await;
     }
