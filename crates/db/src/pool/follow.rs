@@ -19,7 +19,7 @@ use crate::share::Share;
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// Where there is no room for a connection that looks, or for those that prove whose the sessions are, the next look comes so late.
-const CROWDED: Duration = Duration::from_secs(5);
+const CROWDED: Duration = Duration::from_secs(3);
 /// How long the pool's own first connection may take, and how often that is looked at.
 const FIRST: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(10);
@@ -36,6 +36,7 @@ pub(crate) async fn follow(pool: Weak<Shared>) {
     loop {
         let Some(pool) = pool.upgrade() else { return };
         // Behind a pooler that passes everything on the list of sessions looks like a server's.
+        let proves = proof::known(&pool).is_none();
         let unproven = proof::sessions(&pool).await == Sessions::Unknown;
         let crowded = !pool.permits.semaphore.is_closed()
             && pool.follows()
@@ -47,8 +48,8 @@ pub(crate) async fn follow(pool: Weak<Shared>) {
         }
         drop(pool);
         let tight = crowded || unproven;
-        // The first time, what was just closed may still take a place.
-        let pause = match tight && tight_before {
+        // What was just closed, by the pool at first or by the proof, may still take a place.
+        let pause = match tight && tight_before && !proves {
             true => share.pause().max(CROWDED),
             false => share.pause(),
         };
