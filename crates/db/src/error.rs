@@ -10,7 +10,7 @@ use sqlx::error::DatabaseError;
 use crate::connect_error::ConnectError;
 use crate::queue_error::{PoolTimeout, QueueLimit, overloaded};
 use crate::said::said;
-use crate::sqlstate::{self, Loss, Statement};
+use crate::sqlstate::{self, AtReplica, Loss, StatementAfter};
 
 /// Every error of this crate.
 ///
@@ -211,7 +211,7 @@ pub(crate) fn is_at_wrong_server(error: &sqlx::Error) -> bool {
     };
     match error {
         sqlx::Error::Io(error) => inner(error).unwrap_or(false),
-        error => statement_of(error) == Some(Statement::NotHere),
+        error => statement_of(error) == Some(StatementAfter::NotHere),
     }
 }
 
@@ -224,11 +224,8 @@ pub(crate) fn is_of_replica(error: &Error) -> bool {
             true
         }
         Error::Sqlx(error) => {
-            let code = code_of(error).unwrap_or_default();
-            let of_standby = [
-                "25006", "0A000", "3D", "3F", "40", "42", "53", "55", "57", "58", "XX",
-            ];
-            is_broken(error) || of_standby.iter().any(|start| code.starts_with(start))
+            let at_replica = error.as_database_error().map(sqlstate::at_replica);
+            is_broken(error) || at_replica.is_some_and(|done| done != AtReplica::Stands)
         }
         _ => false,
     }
@@ -254,30 +251,30 @@ pub(crate) fn loss(error: &sqlx::Error) -> Loss {
 
 /// Whether no statement of ours has run on the session that ended so.
 pub(crate) fn never_ran(error: &sqlx::Error) -> bool {
-    statement_of(error) == Some(Statement::NeverRan)
+    statement_of(error) == Some(StatementAfter::NeverRan)
 }
 
 /// Whether the statement took too long, so that a second time would take the same again.
 pub(crate) fn is_out_of_time(error: &sqlx::Error) -> bool {
-    statement_of(error) == Some(Statement::OutOfTime)
+    statement_of(error) == Some(StatementAfter::OutOfTime)
 }
 
 /// Whether the statement was not accepted because a transaction is open.
 pub(crate) fn is_in_transaction(error: &sqlx::Error) -> bool {
-    statement_of(error) == Some(Statement::InTransaction)
+    statement_of(error) == Some(StatementAfter::InTransaction)
 }
 
 /// Whether a prepared statement no longer fits the tables (or is gone), so that preparing it anew helps.
 pub(crate) fn is_stale_plan(error: &sqlx::Error) -> bool {
-    statement_of(error) == Some(Statement::Prepared)
+    statement_of(error) == Some(StatementAfter::Prepared)
 }
 
 /// Whether the transaction lost against another one and may be run again.
 pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
-    statement_of(error) == Some(Statement::Conflict)
+    statement_of(error) == Some(StatementAfter::Conflict)
 }
 
-fn statement_of(error: &sqlx::Error) -> Option<Statement> {
+fn statement_of(error: &sqlx::Error) -> Option<StatementAfter> {
     error.as_database_error().map(sqlstate::statement)
 }
 

@@ -3,18 +3,21 @@
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use After::{Ends, Stays};
+use AtReplica::{Stands, ToPrimary, ToPrimaryForAWhile};
 use Client::{Fault, Unavailable};
-use LogIn::{MayBeCredentials, NoCredentials};
 use Loss::{ReadOnly, Server, Session};
-use Statement::{Conflict, CutOff, Failed, InTransaction, NeverRan, NotHere, OutOfTime, Prepared};
+use Refusal::{MayBeCredentials, NoCredentials};
+use SessionAfter::{Ends, Stays};
+use StatementAfter::{
+    Conflict, CutOff, Failed, InTransaction, NeverRan, NotHere, OutOfTime, Prepared,
+};
 
 #[cfg(test)]
 mod tests;
 
 /// What became of the statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Statement {
+pub(crate) enum StatementAfter {
     /// It failed, and would again.
     Failed,
     /// It was cut off: where the session has ended, one that only reads is run again.
@@ -36,7 +39,7 @@ pub(crate) enum Statement {
 /// What becomes of the session. One whose error is fatal ends in any case; these end also where somebody in between calls them
 /// errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum After {
+pub(crate) enum SessionAfter {
     Stays,
     Ends,
 }
@@ -65,12 +68,31 @@ pub(crate) enum Client {
 
 /// What a refusal to log in may be about. A pooler has codes of its own for a wrong password, so it is known only what is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogIn {
+pub(crate) enum Refusal {
     MayBeCredentials,
     NoCredentials,
 }
 
-type Row = (&'static str, Statement, After, Loss, Client, LogIn);
+/// What is done where a replica says it, whose primary could be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtReplica {
+    /// The primary would say the same.
+    Stands,
+    /// The primary is asked: the replica lacks what was just made, or takes no writes.
+    ToPrimary,
+    /// The primary is asked, for a while also the next times: the replica has a lock, a conflict, or trouble of its own, although it is well.
+    ToPrimaryForAWhile,
+}
+
+type Row = (
+    &'static str,
+    StatementAfter,
+    SessionAfter,
+    Loss,
+    Client,
+    Refusal,
+    AtReplica,
+);
 
 /// Codes, then classes, then everything else: the first that fits counts. All of PostgreSQL 18's codes of the classes 08, 25,
 /// 40, 53 and 57 are here, and what a decision hangs on of the others.
@@ -78,63 +100,68 @@ type Row = (&'static str, Statement, After, Loss, Client, LogIn);
 pub(crate) const TABLE: &[Row] = &[
     // Connection exceptions. A server has few of them; poolers use 08P01 for what they say themselves, and foreign tables
     // 08001 for another server that cannot be reached.
-    ("08000", CutOff, Stays, Session, Unavailable, MayBeCredentials), // connection_exception
-    ("08001", CutOff, Stays, Session, Unavailable, MayBeCredentials), // sqlclient_unable_to_establish_sqlconnection
-    ("08003", CutOff, Stays, Session, Unavailable, MayBeCredentials), // connection_does_not_exist
-    ("08004", CutOff, Stays, Session, Unavailable, MayBeCredentials), // sqlserver_rejected_establishment_of_sqlconnection
-    ("08006", CutOff, Stays, Session, Unavailable, MayBeCredentials), // connection_failure
-    ("08007", CutOff, Stays, Session, Unavailable, MayBeCredentials), // transaction_resolution_unknown
-    ("08P01", CutOff, Stays, Session, Fault, MayBeCredentials), // protocol_violation: also a missing argument
+    ("08000", CutOff, Stays, Session, Unavailable, MayBeCredentials, Stands), // connection_exception
+    ("08001", CutOff, Stays, Session, Unavailable, MayBeCredentials, Stands), // sqlclient_unable_to_establish_sqlconnection
+    ("08003", CutOff, Stays, Session, Unavailable, MayBeCredentials, Stands), // connection_does_not_exist
+    ("08004", CutOff, Stays, Session, Unavailable, MayBeCredentials, Stands), // sqlserver_rejected_establishment_of_sqlconnection
+    ("08006", CutOff, Stays, Session, Unavailable, MayBeCredentials, Stands), // connection_failure
+    ("08007", CutOff, Stays, Session, Unavailable, MayBeCredentials, Stands), // transaction_resolution_unknown
+    ("08P01", CutOff, Stays, Session, Fault, MayBeCredentials, Stands), // protocol_violation: also a missing argument
     // Invalid transaction states.
-    ("25000", Failed, Stays, Session, Fault, NoCredentials), // invalid_transaction_state
-    ("25001", InTransaction, Stays, Session, Fault, NoCredentials), // active_sql_transaction
-    ("25002", Failed, Stays, Session, Fault, NoCredentials), // branch_transaction_already_active
-    ("25003", Failed, Stays, Session, Fault, NoCredentials), // inappropriate_access_mode_for_branch_transaction
-    ("25004", Failed, Stays, Session, Fault, NoCredentials), // inappropriate_isolation_level_for_branch_transaction
-    ("25005", Failed, Stays, Session, Fault, NoCredentials), // no_active_sql_transaction_for_branch_transaction
-    ("25006", NotHere, Stays, ReadOnly, Unavailable, NoCredentials), // read_only_sql_transaction
-    ("25007", Failed, Stays, Session, Fault, NoCredentials), // schema_and_data_statement_mixing_not_supported
-    ("25008", Failed, Stays, Session, Fault, NoCredentials), // held_cursor_requires_same_isolation_level
-    ("25P01", Failed, Stays, Session, Fault, NoCredentials), // no_active_sql_transaction
-    ("25P02", InTransaction, Stays, Session, Fault, NoCredentials), // in_failed_sql_transaction
-    ("25P03", CutOff, Ends, Session, Unavailable, NoCredentials), // idle_in_transaction_session_timeout
-    ("25P04", OutOfTime, Ends, Session, Unavailable, NoCredentials), // transaction_timeout
+    ("25000", Failed, Stays, Session, Fault, NoCredentials, Stands), // invalid_transaction_state
+    ("25001", InTransaction, Stays, Session, Fault, NoCredentials, Stands), // active_sql_transaction
+    ("25002", Failed, Stays, Session, Fault, NoCredentials, Stands), // branch_transaction_already_active
+    ("25003", Failed, Stays, Session, Fault, NoCredentials, Stands), // inappropriate_access_mode_for_branch_transaction
+    ("25004", Failed, Stays, Session, Fault, NoCredentials, Stands), // inappropriate_isolation_level_for_branch_transaction
+    ("25005", Failed, Stays, Session, Fault, NoCredentials, Stands), // no_active_sql_transaction_for_branch_transaction
+    ("25006", NotHere, Stays, ReadOnly, Unavailable, NoCredentials, ToPrimary), // read_only_sql_transaction
+    ("25007", Failed, Stays, Session, Fault, NoCredentials, Stands), // schema_and_data_statement_mixing_not_supported
+    ("25008", Failed, Stays, Session, Fault, NoCredentials, Stands), // held_cursor_requires_same_isolation_level
+    ("25P01", Failed, Stays, Session, Fault, NoCredentials, Stands), // no_active_sql_transaction
+    ("25P02", InTransaction, Stays, Session, Fault, NoCredentials, Stands), // in_failed_sql_transaction
+    ("25P03", CutOff, Ends, Session, Unavailable, NoCredentials, Stands), // idle_in_transaction_session_timeout
+    ("25P04", OutOfTime, Ends, Session, Unavailable, NoCredentials, Stands), // transaction_timeout
     // Transactions that were rolled back.
-    ("40000", Conflict, Stays, Session, Unavailable, NoCredentials), // transaction_rollback
-    ("40001", Conflict, Stays, Session, Unavailable, NoCredentials), // serialization_failure; on a standby it may be fatal
-    ("40002", Failed, Stays, Session, Fault, NoCredentials), // transaction_integrity_constraint_violation
-    ("40003", CutOff, Stays, Session, Unavailable, NoCredentials), // statement_completion_unknown
-    ("40P01", Conflict, Stays, Session, Unavailable, NoCredentials), // deadlock_detected
+    ("40000", Conflict, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile), // transaction_rollback
+    ("40001", Conflict, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile), // serialization_failure; on a standby it may be fatal
+    ("40002", Failed, Stays, Session, Fault, NoCredentials, ToPrimaryForAWhile), // transaction_integrity_constraint_violation
+    ("40003", CutOff, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile), // statement_completion_unknown
+    ("40P01", Conflict, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile), // deadlock_detected
     // Insufficient resources.
-    ("53000", Failed, Stays, Session, Unavailable, NoCredentials), // insufficient_resources
-    ("53100", Failed, Stays, Session, Unavailable, NoCredentials), // disk_full
-    ("53200", Failed, Stays, Session, Unavailable, NoCredentials), // out_of_memory
-    ("53300", Failed, Stays, Session, Unavailable, NoCredentials), // too_many_connections
-    ("53400", Failed, Stays, Session, Unavailable, NoCredentials), // configuration_limit_exceeded
+    ("53000", Failed, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile), // insufficient_resources
+    ("53100", Failed, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile), // disk_full
+    ("53200", Failed, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile), // out_of_memory
+    ("53300", Failed, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile), // too_many_connections
+    ("53400", Failed, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile), // configuration_limit_exceeded
     // Operator intervention.
-    ("57000", CutOff, Stays, Session, Unavailable, NoCredentials), // operator_intervention
-    ("57014", OutOfTime, Stays, Session, Unavailable, NoCredentials), // query_canceled: statement_timeout, or by somebody
-    ("57P01", CutOff, Ends, Session, Unavailable, NoCredentials), // admin_shutdown: of one session or of the server
-    ("57P02", CutOff, Ends, Server, Unavailable, NoCredentials), // crash_shutdown
-    ("57P03", CutOff, Ends, Server, Unavailable, NoCredentials), // cannot_connect_now
-    ("57P04", CutOff, Ends, Session, Unavailable, NoCredentials), // database_dropped
-    ("57P05", NeverRan, Ends, Session, Unavailable, NoCredentials), // idle_session_timeout: it can be read before any query is sent
+    ("57000", CutOff, Stays, Session, Unavailable, NoCredentials, ToPrimary), // operator_intervention
+    ("57014", OutOfTime, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile), // query_canceled: statement_timeout, or by somebody
+    ("57P01", CutOff, Ends, Session, Unavailable, NoCredentials, ToPrimary), // admin_shutdown: of one session or of the server
+    ("57P02", CutOff, Ends, Server, Unavailable, NoCredentials, ToPrimary), // crash_shutdown
+    ("57P03", CutOff, Ends, Server, Unavailable, NoCredentials, ToPrimary), // cannot_connect_now
+    ("57P04", CutOff, Ends, Session, Unavailable, NoCredentials, ToPrimary), // database_dropped
+    ("57P05", NeverRan, Ends, Session, Unavailable, NoCredentials, ToPrimary), // idle_session_timeout: it can be read before any query is sent
     // Of other classes.
-    ("0A000", Prepared, Stays, Session, Fault, NoCredentials), // feature_not_supported: also a plan that does not fit any more
-    ("26000", Prepared, Stays, Session, Fault, NoCredentials), // invalid_sql_statement_name
-    ("3D000", Failed, Stays, Session, Fault, NoCredentials), // invalid_catalog_name
-    ("42501", Failed, Stays, Session, Fault, MayBeCredentials), // insufficient_privilege: another user may have it
-    ("55P03", OutOfTime, Stays, Session, Unavailable, NoCredentials), // lock_not_available: lock_timeout
-    // Classes. Settings that a startup names are of 22, 42 and 55, with whatever password.
-    ("08", CutOff, Stays, Session, Unavailable, MayBeCredentials),
-    ("22", Failed, Stays, Session, Fault, NoCredentials),
-    ("25", Failed, Stays, Session, Fault, NoCredentials),
-    ("40", Failed, Stays, Session, Fault, NoCredentials),
-    ("42", Failed, Stays, Session, Fault, NoCredentials),
-    ("53", Failed, Stays, Session, Unavailable, NoCredentials),
-    ("55", Failed, Stays, Session, Fault, NoCredentials),
-    ("57", CutOff, Stays, Session, Unavailable, NoCredentials),
-    ("", Failed, Stays, Session, Fault, MayBeCredentials),
+    ("0A000", Prepared, Stays, Session, Fault, NoCredentials, ToPrimary), // feature_not_supported: also a plan that does not fit any more
+    ("26000", Prepared, Stays, Session, Fault, NoCredentials, Stands), // invalid_sql_statement_name
+    ("3D000", Failed, Stays, Session, Fault, NoCredentials, ToPrimary), // invalid_catalog_name
+    ("42501", Failed, Stays, Session, Fault, MayBeCredentials, ToPrimary), // insufficient_privilege: another user may have it
+    ("55P03", OutOfTime, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile), // lock_not_available: lock_timeout
+    // Classes. Settings that a startup names are of 22, 42 and 55, with whatever password. 3F is a schema that is not there, 58 and XX
+    // are faults of the machine and of the data.
+    ("08", CutOff, Stays, Session, Unavailable, MayBeCredentials, Stands),
+    ("22", Failed, Stays, Session, Fault, NoCredentials, Stands),
+    ("25", Failed, Stays, Session, Fault, NoCredentials, Stands),
+    ("3D", Failed, Stays, Session, Fault, NoCredentials, ToPrimary),
+    ("3F", Failed, Stays, Session, Fault, MayBeCredentials, ToPrimary),
+    ("40", Failed, Stays, Session, Fault, NoCredentials, ToPrimaryForAWhile),
+    ("42", Failed, Stays, Session, Fault, NoCredentials, ToPrimary),
+    ("53", Failed, Stays, Session, Unavailable, NoCredentials, ToPrimaryForAWhile),
+    ("55", Failed, Stays, Session, Fault, NoCredentials, ToPrimary),
+    ("57", CutOff, Stays, Session, Unavailable, NoCredentials, ToPrimary),
+    ("58", Failed, Stays, Session, Fault, MayBeCredentials, ToPrimaryForAWhile),
+    ("XX", Failed, Stays, Session, Fault, MayBeCredentials, ToPrimaryForAWhile),
+    ("", Failed, Stays, Session, Fault, MayBeCredentials, Stands),
 ];
 
 /// The line of a code, or of its class.
@@ -145,7 +172,7 @@ fn row(code: &str) -> &'static Row {
 }
 
 /// What became of the statement that the server answered so.
-pub(crate) fn statement(error: &dyn DatabaseError) -> Statement {
+pub(crate) fn statement(error: &dyn DatabaseError) -> StatementAfter {
     match row(&error.code().unwrap_or_default()).1 {
         // Also everything else that a server cannot do. The routine has the same name in every language; who leaves it out
         // may mean either.
@@ -182,6 +209,11 @@ pub(crate) fn is_unavailable(error: &dyn DatabaseError) -> bool {
 /// Whether a refusal to log in may be about the user or the password.
 pub(crate) fn may_be_credentials(code: &str) -> bool {
     row(code).5 == MayBeCredentials
+}
+
+/// What is done where a replica says it.
+pub(crate) fn at_replica(error: &dyn DatabaseError) -> AtReplica {
+    row(&error.code().unwrap_or_default()).6
 }
 
 /// Whether a pooler ended the session, not the server, which has none of these codes for a client that keeps to the protocol.

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, code_of};
+use crate::error::Error;
+use crate::sqlstate::{self, AtReplica};
 
 /// The first pause, and the longest: each is twice as long as the one before.
 const FIRST: Duration = Duration::from_secs(1);
@@ -18,10 +19,6 @@ const MOST: usize = 256;
 
 /// Leases and transactions, of which nobody knows at their begin what they will ask for.
 pub(crate) const LEASES: &str = "";
-
-/// SQLSTATEs, or what they begin with, of a replica that is well and yet does not answer: a lock, a timeout or an operator, a conflict with
-/// replay, want of resources, a fault of its machine or of its data.
-const OF_STRAIN: [&str; 6] = ["55P03", "57014", "40", "53", "58", "XX"];
 
 #[derive(Debug, Default)]
 pub(crate) struct Strain {
@@ -130,8 +127,8 @@ fn is_of_strain(error: &Error) -> bool {
     match error {
         Error::StatementTimeout(_) => true,
         Error::Sqlx(error) => {
-            let code = code_of(error).unwrap_or_default();
-            OF_STRAIN.iter().any(|start| code.starts_with(start))
+            let at_replica = error.as_database_error().map(sqlstate::at_replica);
+            at_replica == Some(AtReplica::ToPrimaryForAWhile)
         }
         _ => false,
     }

@@ -57,7 +57,7 @@ async fn closed(pool: &Pool) -> (u64, u64) {
 #[tokio::test]
 async fn each_code_has_what_the_table_says_of_it() {
     let (pool, mut admin) = pool("").await;
-    for (code, statement, after, loss, client, _) in TABLE.iter().filter(|row| row.0.len() == 5) {
+    for (code, statement, after, loss, client, ..) in TABLE.iter().filter(|row| row.0.len() == 5) {
         warm(&pool).await;
         let (before, changed) = closed(&pool).await;
         let failed = sqlx::query("select fail($1)").bind(*code);
