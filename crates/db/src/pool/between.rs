@@ -19,9 +19,9 @@ pub(crate) enum Kind {
     /// Nothing, or what cannot be told from nothing.
     Nothing,
     /// A pooler that gives each connection a session of its own, but takes no settings when it is opened.
-    Sessions,
+    SessionPooler,
     /// A pooler whose sessions are another connection's with each transaction.
-    Transactions,
+    TransactionPooler,
 }
 
 /// Whose the sessions are that answer, by what no pooler can pass on.
@@ -68,7 +68,7 @@ impl Between {
     /// What the URL says of it is believed until something else is found.
     pub(crate) fn new(pgbouncer: bool, in_transactions: Limits) -> Self {
         let kind = match pgbouncer {
-            true => Kind::Transactions,
+            true => Kind::TransactionPooler,
             false => Kind::Nothing,
         };
         Self {
@@ -86,8 +86,8 @@ impl Between {
     pub(crate) fn kind(&self) -> Kind {
         match self.kind.load(Relaxed) {
             0 => Kind::Nothing,
-            1 => Kind::Sessions,
-            _ => Kind::Transactions,
+            1 => Kind::SessionPooler,
+            _ => Kind::TransactionPooler,
         }
     }
 
@@ -101,7 +101,7 @@ impl Between {
 
     /// What each transaction is told, if no session has limits of its own.
     pub(crate) fn in_transactions(&self) -> Option<&Limits> {
-        (self.kind() == Kind::Transactions).then_some(&self.in_transactions)
+        (self.kind() == Kind::TransactionPooler).then_some(&self.in_transactions)
     }
 
     /// Whose the sessions of this generation are, as far as that is known.
@@ -123,7 +123,7 @@ impl Between {
         });
         // A pooler of sessions may have none left for the question.
         let still_own = sessions == Sessions::Unknown
-            && self.kind() == Kind::Sessions
+            && self.kind() == Kind::SessionPooler
             && last.is_some_and(|last| last.sessions == Sessions::Own);
         *kept = Some(Found {
             generation,

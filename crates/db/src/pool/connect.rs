@@ -3,13 +3,13 @@
 //! After two failures in a row the database counts as out of reach: one task tries again with growing pauses, and
 //! everyone else is told why at once.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tracing::Span;
 
 use crate::connect_error::ConnectError;
@@ -24,6 +24,7 @@ use crate::pool::opened::Opened;
 use crate::pool::opening::{opened, run_hook};
 use crate::pool::proof;
 use crate::pool::state::{Failures, Shared, State};
+use crate::pool::within::within;
 use crate::spans;
 
 /// The first pause between two attempts, and the longest: at first for a restart, after [`EARLY`] for a longer outage.
@@ -68,14 +69,14 @@ async fn within_timeout<T>(
     opened: impl Future<Output = Result<T, ConnectError>>,
 ) -> Result<T, Error> {
     let limit = pool.config.connect_timeout.unwrap_or(Duration::MAX);
-    let opened = timeout(limit, opened).await;
-    let opened = opened.unwrap_or_else(|_| Err(timed_out(pool)));
+    let opened = within(pool, limit, pin!(opened)).await;
+    let opened = opened.unwrap_or_else(|| Err(timed_out(pool)));
     opened.map_err(|error| Error::Connect(Arc::new(error)))
 }
 
 /// Whoever was asked has not answered in time.
 fn timed_out(pool: &Shared) -> ConnectError {
-    if pool.between.kind() == Kind::Sessions {
+    if pool.between.kind() == Kind::SessionPooler {
         let none = "no answer within connect_timeout. It gives each connection a session of its own (pool_mode = session) and may have \
                     none left: lower connection_limit, or give it more (default_pool_size in PgBouncer)";
         return ConnectError::no_session(&pool.config, none);
@@ -102,13 +103,14 @@ async fn connect(
     limit: Option<Duration>,
     span: Span,
 ) -> Result<Opened, ConnectError> {
-    let connected = timeout(limit.unwrap_or(Duration::MAX), connect_now(pool)).await;
+    let limit = limit.unwrap_or(Duration::MAX);
+    let connected = within(pool, limit, pin!(connect_now(pool))).await;
     match &connected {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => spans::ended(&span, &Outcome::of(&error.source)),
-        Err(_) => spans::ended(&span, &Outcome::Timeout),
+        Some(Ok(_)) => {}
+        Some(Err(error)) => spans::ended(&span, &Outcome::of(&error.source)),
+        None => spans::ended(&span, &Outcome::Timeout),
     }
-    connected.unwrap_or_else(|_| Err(timed_out(pool)))
+    connected.unwrap_or_else(|| Err(timed_out(pool)))
 }
 
 async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {

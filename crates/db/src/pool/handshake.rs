@@ -135,7 +135,7 @@ async fn told_less(
         return None;
     }
     let connection = dial(&pool.servers, &pool.config.tls, &plain).await.ok()?;
-    pooler::is(pool, Kind::Nothing, Kind::Transactions);
+    pooler::is(pool, Kind::Nothing, Kind::TransactionPooler);
     Some(connection)
 }
 

@@ -9,7 +9,6 @@ use crate::connect_error::ConnectError;
 use crate::fleet::Session;
 use crate::pool::between::Kind;
 use crate::pool::first_question::{self, First};
-use crate::pool::handshake::session;
 use crate::pool::hosts::{Reached, reach};
 use crate::pool::state::Shared;
 use crate::pool::{pooler, proof};
@@ -37,6 +36,7 @@ pub(crate) async fn run_hook(
 /// Opens the pool's only connection in the place of the control connection, where there is no room for both.
 async fn reach_instead_of_control(
     pool: &Shared,
+    session: Session,
     mut error: ConnectError,
 ) -> Result<Reached, ConnectError> {
     if !pool.state().is_empty() {
@@ -47,7 +47,7 @@ async fn reach_instead_of_control(
     };
     let _ = timeout(LONGEST_END, control.connection.close()).await;
     for _ in 0..MOMENTS {
-        match reach(pool, session(pool)).await {
+        match reach(pool, session).await {
             Err(full) if full.is_server_full() => error = full,
             reached => return reached,
         }
@@ -67,12 +67,12 @@ pub(crate) async fn opened(
         let before = pool.between.kind();
         let mut reached = match Box::pin(reach(pool, session)).await {
             Err(error) if error.is_server_full() => {
-                Box::pin(reach_instead_of_control(pool, error)).await?
+                Box::pin(reach_instead_of_control(pool, session, error)).await?
             }
             reached => reached?,
         };
         let kind = pool.between.kind();
-        if kind != Kind::Transactions {
+        if kind != Kind::TransactionPooler {
             if kind != before {
                 continue;
             }
@@ -88,7 +88,7 @@ pub(crate) async fn opened(
                 proof::is_of_one_server(pool, &mut reached.inner, &first).await?;
                 return Ok((reached, first));
             }
-            pooler::is(pool, kind, Kind::Transactions);
+            pooler::is(pool, kind, Kind::TransactionPooler);
         }
         if Box::pin(proof::is_of_transactions(pool, &mut reached.inner)).await? {
             pooler::check(pool)?;
@@ -106,7 +106,7 @@ pub(crate) async fn opened(
 
 /// Tells a session what it could not be told when it was opened.
 pub(crate) async fn tell(pool: &Shared, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    if pool.between.kind() != Kind::Sessions {
+    if pool.between.kind() != Kind::SessionPooler {
         return Ok(());
     }
     let told = AssertSqlSafe(pool.config.tell(pool.instance.id())).into_sql_str();

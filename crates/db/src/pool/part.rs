@@ -118,7 +118,7 @@ fn make(pool: &Arc<Shared>, connections: u32) -> Part {
 fn open(pool: &Shared, connections: u32) -> PgPool {
     let config = &pool.config;
     let mut options = PgPoolOptions::new();
-    let told = pool.between.kind() == Kind::Sessions;
+    let told = pool.between.kind() == Kind::SessionPooler;
     let told = told.then(|| AssertSqlSafe(config.tell(pool.instance.id())).into_sql_str());
     let hook = pool.after_connect().cloned();
     if hook.is_some() || told.is_some() {

@@ -2,13 +2,13 @@
 //! if that is their own. Nothing is cancelled or ended before.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join;
 use sqlx::{AssertSqlSafe, Connection as _, Executor, PgConnection, Row, SqlSafeStr};
-use tokio::time::timeout;
 
 use crate::connect_error::ConnectError;
 use crate::fleet::Session;
@@ -20,6 +20,7 @@ use crate::pool::hosts::reach;
 use crate::pool::opened::Control;
 use crate::pool::pooler;
 use crate::pool::state::Shared;
+use crate::pool::within::within;
 
 /// It ends, also where a pooler has no session left for the question.
 const LONGEST: Duration = Duration::from_secs(3);
@@ -30,13 +31,9 @@ const DOUBTS: u32 = 4;
 
 /// Whose the sessions are, which is found out if it is not known.
 pub(crate) async fn sessions(pool: &Shared) -> Sessions {
-    if let Some(known) = known(pool) {
-        return known;
-    }
-    let _one = pool.between.finding.lock().await;
     match known(pool) {
         Some(known) => known,
-        None => Box::pin(find(pool, Afterwards::Closed)).await,
+        None => find_once(pool, Afterwards::Closed).await,
     }
 }
 
@@ -46,14 +43,17 @@ pub(crate) async fn sessions_for_cancel(pool: &Arc<Shared>) -> Sessions {
         return known;
     }
     let pool = pool.clone();
-    let found = tokio::spawn(async move {
-        let _one = pool.between.finding.lock().await;
-        match known(&pool) {
-            Some(known) => known,
-            None => Box::pin(find(&pool, Afterwards::Control)).await,
-        }
-    });
+    let found = tokio::spawn(async move { find_once(&pool, Afterwards::Control).await });
     found.await.unwrap_or(Sessions::Unknown)
+}
+
+/// One finds it out at a time, and whoever has waited for that knows it then.
+async fn find_once(pool: &Shared, afterwards: Afterwards) -> Sessions {
+    let _one = pool.between.finding.lock().await;
+    match known(pool) {
+        Some(known) => known,
+        None => Box::pin(find(pool, afterwards)).await,
+    }
 }
 
 /// The same, if it is known.
@@ -103,7 +103,7 @@ async fn find(pool: &Shared, afterwards: Afterwards) -> Sessions {
         }
         Some(sessions)
     };
-    let sessions = timeout(LONGEST, asked).await.ok().flatten();
+    let sessions = within(pool, LONGEST, pin!(asked)).await.flatten();
     let sessions = sessions.unwrap_or(Sessions::Unknown);
     tracing::debug!("whose the sessions are: {sessions:?}");
     pool.between.found(generation, sessions);
@@ -117,9 +117,9 @@ async fn find(pool: &Shared, afterwards: Afterwards) -> Sessions {
 
 /// Connections have each other's sessions: from now on nothing is told them, and nothing is cancelled.
 pub(crate) fn are_not_own(pool: &Shared) {
-    let news = [Kind::Nothing, Kind::Sessions]
+    let news = [Kind::Nothing, Kind::SessionPooler]
         .into_iter()
-        .any(|kind| pooler::is(pool, kind, Kind::Transactions));
+        .any(|kind| pooler::is(pool, kind, Kind::TransactionPooler));
     if news {
         tracing::info!(
             event = "pooler",
@@ -345,7 +345,7 @@ pub(crate) async fn is_of_transactions(
         let mut other = reach(pool, Session::Beside).await.ok()?.inner;
         Box::pin(compare(connection, &mut other)).await.ok()
     };
-    let sessions = timeout(LONGEST, other).await.ok().flatten();
+    let sessions = within(pool, LONGEST, pin!(other)).await.flatten();
     let mixes = match sessions {
         Some(Sessions::Own) => {
             between.found(generation, Sessions::Own);
@@ -377,8 +377,10 @@ async fn is_of_sessions(pool: &Shared) -> Result<(), ConnectError> {
         Err(_) => false,
     };
     match told {
-        true if pooler::is(pool, Kind::Transactions, Kind::Nothing) => pooler::tell_of_none(pool),
-        false if pooler::is(pool, Kind::Transactions, Kind::Sessions) => {
+        true if pooler::is(pool, Kind::TransactionPooler, Kind::Nothing) => {
+            pooler::tell_of_none(pool)
+        }
+        false if pooler::is(pool, Kind::TransactionPooler, Kind::SessionPooler) => {
             pooler::tell_of_sessions(pool);
         }
         _ => {}

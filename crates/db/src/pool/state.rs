@@ -110,7 +110,7 @@ impl Shared {
 
     /// Whether a pooler is between the pool and the server that gives a connection another session with each transaction.
     pub(crate) fn is_pooled(&self) -> bool {
-        self.between.kind() == Kind::Transactions
+        self.between.kind() == Kind::TransactionPooler
     }
 
     /// Whether a session is told its settings when it is opened.
