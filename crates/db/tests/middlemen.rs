@@ -9,7 +9,7 @@ use std::time::Duration;
 use db::{Error, Pool};
 use futures_util::future::join_all;
 use local_postgres::Cluster;
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::{AssertSqlSafe, Row};
 use support::middleman::{Turn, Ways, start};
 use support::{failure, pool_at, settled, until};
 
@@ -206,18 +206,7 @@ async fn what_is_kept_for_a_client_is_its_own_and_is_cancelled() {
             .is_ok_and(|count| count.trim() == "0")
     })
     .await;
-    // Settings that a lease leaves are gone, and its own are there.
-    let mut lease = pool.acquire().await.expect("a lease");
-    lease
-        .execute("set statement_timeout = 1")
-        .await
-        .expect("set");
-    drop(lease);
-    settled(&pool).await;
-    let told = text(&pool, "show statement_timeout")
-        .await
-        .expect("an answer");
-    assert_eq!(told, "5s");
+    support::a_lease_leaves_nothing(&pool).await;
 }
 
 #[derive(Clone, Default)]

@@ -9,17 +9,18 @@ use db::{Error, Pool};
 use futures_util::future::join_all;
 use sqlx::postgres::PgListener;
 use sqlx::{Executor, PgPool};
-use support::{plain, pool_at, settled, until};
+use support::{plain, pool_at, proven, settled, until};
 use tokio::time::timeout;
 
-/// The most sessions of this database that `watcher` sees while `work` runs, itself and those beside the limit not counted.
+/// The sessions of this database but for the one that asks.
+const SESSIONS: &str = "select count(*) - 1 from pg_stat_activity where datname = current_database() and backend_type = 'client backend'";
+
+/// The most sessions of this database that `watcher` sees while `work` runs, itself not counted.
 async fn most_sessions(watcher: &PgPool, work: impl Future<Output = ()>) -> i64 {
-    const SQL: &str = "select count(*) - 1 from pg_stat_activity where datname = current_database() and backend_type = 'client backend' \
-                       and application_name not like '% +'";
     let (over, mut most) = (AtomicBool::new(false), 0);
     let watch = async {
         while !over.load(Relaxed) {
-            let now: i64 = sqlx::query_scalar(SQL)
+            let now: i64 = sqlx::query_scalar(SESSIONS)
                 .fetch_one(watcher)
                 .await
                 .expect("a count");
@@ -39,6 +40,15 @@ async fn two_doors_have_one_budget() {
     let url = local_postgres::database();
     let watcher = plain(&url, 1).await;
     let pool = pool_at(&url, "connection_limit=6");
+    proven(&pool).await;
+    until("the sessions that proved it have gone", async || {
+        let sessions: i64 = sqlx::query_scalar(SESSIONS)
+            .fetch_one(&watcher)
+            .await
+            .expect("a number");
+        sessions == i64::from(pool.stats().open)
+    })
+    .await;
     let ours = |pool: &Pool| {
         let pool = pool.clone();
         async move {

@@ -949,18 +949,7 @@ async fn in_session_mode_it_is_used_as_the_server_itself() {
                 count.is_ok_and(|count| count.trim() == "0")
             })
             .await;
-            let mut lease = pool.acquire().await.expect("a lease");
-            lease
-                .execute("set statement_timeout = 1")
-                .await
-                .expect("set");
-            drop(lease);
-            settled(&pool).await;
-            let told: String = sqlx::query_scalar("show statement_timeout")
-                .fetch_one(&pool)
-                .await
-                .expect("an answer");
-            assert_eq!(told, "5s", "{more}{parameters}");
+            support::a_lease_leaves_nothing(&pool).await;
             pool.close(Duration::from_secs(1)).await;
         }
         bouncer

@@ -165,7 +165,10 @@ async fn a_client_certificate_logs_in() {
             "{parameters}"
         );
     }
-    // The password in the URL does not help. Nor without TLS, which `prefer` would try then, as libpq does.
+    // `prefer` does without TLS then, as libpq does: psql connects here too.
+    let (encrypted, name) = session(&pool("guarded", "")).await;
+    assert_eq!((encrypted, name), (false, None));
+    // Where TLS is asked for the password in the URL does not help.
     for (parameters, why) in [
         ("sslmode=require", "requires a valid client certificate"),
         (

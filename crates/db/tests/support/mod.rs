@@ -14,8 +14,8 @@ pub(crate) mod replicas;
 use std::time::{Duration, Instant};
 
 use db::{Config, Error, Pool};
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Executor, PgPool};
 
 /// A pool of ours on a fresh database, with these parameters in its URL.
 pub(crate) fn pool(parameters: &str) -> Pool {
@@ -90,6 +90,25 @@ pub(crate) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within ten seconds: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// The pool knows whose its sessions are, and opens no more connections to find that out.
+pub(crate) async fn proven(pool: &Pool) {
+    pool.examine().await.expect("a report");
+}
+
+/// A setting of a lease is gone with it, and the default of the pool is there again.
+pub(crate) async fn a_lease_leaves_nothing(pool: &Pool) {
+    let mut lease = pool.acquire().await.expect("a lease");
+    let other = lease.execute("set statement_timeout = 1").await;
+    other.expect("set");
+    drop(lease);
+    settled(pool).await;
+    let told: String = sqlx::query_scalar("show statement_timeout")
+        .fetch_one(pool)
+        .await
+        .expect("an answer");
+    assert_eq!(told, "5s");
 }
 
 /// Waits until nothing is in use and no connection comes or goes, and asserts that every permit and connection is
