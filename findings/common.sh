@@ -99,3 +99,13 @@ debian() { # SUITE PROGRAM PACKAGE=VERSION
   chmod a+x "$home/$program"
   echo "$home/$program"
 }
+
+# PgBouncer 1.24.1 in transaction mode on port 17002, with one session of the server on port 17001, all else default.
+pgbouncer() {
+  local program
+  program=$(debian trixie pgbouncer pgbouncer=1.24.1-1+deb13u2)
+  printf '%s\n' '[databases]' '* = host=127.0.0.1 port=17001 user=postgres' '[pgbouncer]' listen_addr=127.0.0.1 listen_port=17002 unix_socket_dir= \
+    auth_type=any pool_mode=transaction default_pool_size=1 >pgbouncer.ini
+  "${as[@]}" "$program" pgbouncer.ini >pgbouncer.log 2>&1 &
+  until [[ $(ask 17002 'select 1') == 1 ]]; do sleep 0.1; done
+}

@@ -11,11 +11,7 @@
 # | after deallocate all: 1|
 source "$(dirname "$0")/common.sh"
 primary server 17001
-pgbouncer=$(debian trixie pgbouncer pgbouncer=1.24.1-1+deb13u2)
-printf '%s\n' '[databases]' '* = host=127.0.0.1 port=17001 user=postgres' '[pgbouncer]' listen_addr=127.0.0.1 listen_port=17002 unix_socket_dir= \
-  auth_type=any pool_mode=transaction default_pool_size=1 >pgbouncer.ini
-"${as[@]}" "$pgbouncer" pgbouncer.ini >pgbouncer.log 2>&1 &
-until [[ $(ask 17002 'select 1') == 1 ]]; do sleep 0.1; done
+pgbouncer
 # Each time a new client, with a named statement of the protocol.
 prepared() { printf '%s \\parse one\n\\bind_named one \\g\n' "$1" | "$bin/psql" 'host=127.0.0.1 port=17002 user=postgres dbname=postgres' -XqAt -v VERBOSITY=sqlstate 2>&1 || true; }
 ask 17001 'create table item (id int, note text)' 'insert into item values (1)'

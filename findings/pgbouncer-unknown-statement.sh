@@ -7,11 +7,7 @@
 # | sessions at the server that PgBouncer closed for it: 1
 source "$(dirname "$0")/common.sh"
 primary server 17001
-pgbouncer=$(debian trixie pgbouncer pgbouncer=1.24.1-1+deb13u2)
-printf '%s\n' '[databases]' '* = host=127.0.0.1 port=17001 user=postgres' '[pgbouncer]' listen_addr=127.0.0.1 listen_port=17002 unix_socket_dir= \
-  auth_type=any pool_mode=transaction default_pool_size=1 >pgbouncer.ini
-"${as[@]}" "$pgbouncer" pgbouncer.ini >pgbouncer.log 2>&1 &
-until [[ $(ask 17002 'select 1') == 1 ]]; do sleep 0.1; done
+pgbouncer
 unknown() { printf '\\bind_named never \\g\nselect $$and its session goes on$$;\n' | "$bin/psql" "host=127.0.0.1 port=$1 user=postgres dbname=postgres" -XqAt -v VERBOSITY=sqlstate 2>&1 || true; }
 {
   echo "the server: $(unknown 17001 | paste -sd ' ')"
