@@ -30,7 +30,13 @@ async fn reads_of_another_server_are_refused_and_never_given() {
             .sql("postgres", "select pg_postmaster_start_time()::text");
         let of_primary = of_primary.expect("a time");
         let mut refused = 0;
-        for round in 0..12 {
+        // Where each statement's server is chosen by lot, the answers come in many orders.
+        let rounds = if weights.contains("statement_level") {
+            60
+        } else {
+            12
+        };
+        for round in 0..rounds {
             // As a service that begins: the report waits until it is known.
             let pool = pool_at(&pgpool.url(), "connection_limit=6");
             if let Err(error) = pool.examine().await {
@@ -64,10 +70,10 @@ async fn reads_of_another_server_are_refused_and_never_given() {
                 refused += 1;
             }
         }
-        println!("{weights:?}: {refused} of 12 were refused");
+        println!("{weights:?}: {refused} of {rounds} were refused");
         let by_lot = weights.contains("= 9");
         assert!(
-            refused >= if by_lot { 1 } else { 10 },
+            refused >= if by_lot { 1 } else { rounds - 2 },
             "{weights}: {refused}"
         );
     }

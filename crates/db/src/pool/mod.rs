@@ -1,8 +1,8 @@
 //! The pool as its users see it. Each promise is kept in a file of this folder, which imports only files below it:
 //!
 //! `close` · `replicas`, `check` · `watch` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` ·
-//! `connection` · `in_transaction`, `recycle` · `control_connection` · `connect` · `opening` · `proof` · `hosts` · `handshake`,
-//! `first_question` · `pooler` · `closing` · `report` · `within` · `state` · `between` · `opened`, `permits`, `holder`,
+//! `connection` · `in_transaction`, `recycle` · `control_connection` · `connect` · `opening` · `proof` · `hosts`, `in_turn` ·
+//! `handshake`, `first_question` · `pooler` · `closing` · `report` · `within` · `state` · `between` · `opened`, `permits`, `holder`,
 //! `servers`, `health`, `strain` · `condition`, `delay`, `pause`, `renewed`
 
 mod acquire;
@@ -25,6 +25,7 @@ mod health;
 mod holder;
 mod hosts;
 mod in_transaction;
+mod in_turn;
 mod janitor;
 mod lease;
 mod opened;
@@ -165,10 +166,9 @@ impl Pool {
     /// when it would come to that, [`Error::Connect`] within `connect_timeout`, or [`Error::Closed`].
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
-        let (pool, place) = (self.clone(), Location::caller());
+        let (pool, origin) = (self.clone(), Origin::Code(Location::caller()));
         async move {
-            let acquired = acquire_anywhere(&pool.0, pool.1.as_deref(), Origin::Code(place));
-            let mut lease = Lease(acquired.await?);
+            let mut lease = Lease(acquire_anywhere(&pool.0, pool.1.as_deref(), origin).await?);
             lease.limit(&pool).await?;
             Ok(lease)
         }

@@ -1,22 +1,22 @@
 //! Whose the sessions are, by what no pooler can pass on: two connections that are asked in turn answer from one session each only
 //! if that is their own. Nothing is cancelled or ended before.
 
-use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join;
-use sqlx::{AssertSqlSafe, Connection as _, Executor, PgConnection, Row, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row, SqlSafeStr};
 
 use crate::connect_error::ConnectError;
 use crate::fleet::Session;
 use crate::pool::between::{Kind, Sessions};
 use crate::pool::closing::evict;
-use crate::pool::first_question::{self, Answerer, Asked, First, who};
+use crate::pool::first_question::{self, Asked, First, who};
 use crate::pool::handshake::tell_parts;
 use crate::pool::hosts::reach;
+use crate::pool::in_turn::{compare, go_back, in_both_ways};
 use crate::pool::opened::Control;
 use crate::pool::pooler;
 use crate::pool::state::Shared;
@@ -128,112 +128,6 @@ pub(crate) fn are_not_own(pool: &Shared) {
         evict(pool);
         tell_parts(pool);
     }
-}
-
-/// Asks two connections in turn, each also while the other one keeps its session.
-async fn compare(
-    one: &mut PgConnection,
-    other: &mut PgConnection,
-) -> Result<Sessions, sqlx::Error> {
-    let (mut of_one, mut of_other) = try_join(in_both_ways(one), in_both_ways(other)).await?;
-    if go_back(&of_one) || go_back(&of_other) {
-        return Ok(Sessions::Split);
-    }
-    // Often enough that a pooler which takes any of two sessions is not taken for a server by luck.
-    for kept in [Kept::None, Kept::ByOther, Kept::ByOne, Kept::None] {
-        if let Some(connection) = kept.of(one, other) {
-            connection.execute("begin").await?;
-        }
-        let turns: &[bool] = match kept {
-            Kept::None => &[true, true, false, true, false],
-            _ => &[true, false],
-        };
-        for (turn, is_one) in turns.iter().enumerate() {
-            // With one session for both, the other's begin would keep it.
-            if turn > 0 && are_shared(&of_one, &of_other) {
-                break;
-            }
-            match is_one {
-                true => of_one.push(who(one, Asked::Plainly).await?),
-                false => of_other.push(who(other, Asked::Plainly).await?),
-            }
-        }
-        if let Some(connection) = kept.of(one, other) {
-            connection.execute("rollback").await?;
-        }
-        if go_back(&of_one) || go_back(&of_other) {
-            return Ok(Sessions::Split);
-        }
-        if are_shared(&of_one, &of_other) {
-            let servers = of_one.iter().chain(&of_other).map(|one| &one.server);
-            // Of several servers nothing more is known yet than that they are several.
-            return Ok(match servers.collect::<HashSet<_>>().len() {
-                1 => Sessions::Shared,
-                _ => Sessions::Unknown,
-            });
-        }
-    }
-    Ok(Sessions::Own)
-}
-
-/// Which connection has its session kept by a transaction.
-#[derive(Clone, Copy)]
-enum Kept {
-    None,
-    ByOther,
-    ByOne,
-}
-
-impl Kept {
-    fn of<'c>(
-        self,
-        one: &'c mut PgConnection,
-        other: &'c mut PgConnection,
-    ) -> Option<&'c mut PgConnection> {
-        match self {
-            Self::None => None,
-            Self::ByOther => Some(other),
-            Self::ByOne => Some(one),
-        }
-    }
-}
-
-fn are_shared(of_one: &[Answerer], of_other: &[Answerer]) -> bool {
-    let varies = |answers: &[Answerer]| answers.iter().any(|answer| *answer != answers[0]);
-    let both = |answer| of_other.contains(answer);
-    varies(of_one) || varies(of_other) || of_one.iter().any(both)
-}
-
-/// Whether one server has answered, then another and then the first again, which a failover does not do.
-fn go_back(answers: &[Answerer]) -> bool {
-    let mut servers: Vec<_> = answers.iter().map(|answer| &answer.server).collect();
-    servers.dedup();
-    (1..servers.len()).any(|later| servers[..later].contains(&servers[later]))
-}
-
-/// Who answers a connection, asked as any standby may be and as only the primary may be.
-async fn in_both_ways(connection: &mut PgConnection) -> Result<Vec<Answerer>, sqlx::Error> {
-    let mut answers = vec![
-        who(connection, Asked::Plainly).await?,
-        of_primary(connection).await?,
-        who(connection, Asked::Plainly).await?,
-    ];
-    if answers
-        .iter()
-        .any(|answer| answer.server != answers[0].server)
-    {
-        answers.push(of_primary(connection).await?);
-        answers.push(who(connection, Asked::Plainly).await?);
-    }
-    Ok(answers)
-}
-
-/// Asks so that none but the primary may answer: some look at the function, others at the transaction.
-async fn of_primary(connection: &mut PgConnection) -> Result<Answerer, sqlx::Error> {
-    connection.execute("begin").await?;
-    let answer = who(connection, Asked::AsOfPrimary).await;
-    connection.execute("rollback").await?;
-    answer
 }
 
 /// Whether a session stays when its connection is closed: then the server's list says nothing about the fleet.
