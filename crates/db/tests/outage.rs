@@ -2,10 +2,11 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use db::{Error, Pool};
 use futures_util::future::join_all;
+use local_postgres::{Cluster, Stop};
 use sqlx::Executor;
 use support::gatekeeper::{Gatekeeper, Mode};
 use support::proxy::Proxy;
@@ -83,6 +84,38 @@ async fn the_connections_that_are_left_serve_everybody() {
     );
     gatekeeper.set(Mode::Pass);
     heals(&pool).await;
+}
+
+/// On one thread, and it waits for nothing but the pool.
+async fn asks_at_once_again(pool: &Pool) {
+    let late = Instant::now() + Duration::from_secs(5);
+    while let Err(error) = pool.execute("select 1").await {
+        assert!(Instant::now() < late, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_and_asks_again_without_a_pause_does_not_hold_up_the_pool() {
+    let server = Cluster::temporary().expect("a server");
+    let pool = pool_at(&server.url("postgres"), "connection_limit=1&queue_limit=1");
+    // Refused because nobody is there.
+    server.stop(Stop::Immediate).expect("stopped");
+    pool.execute("select 1").await.expect_err("nobody is there");
+    server.start().expect("started");
+    asks_at_once_again(&pool).await;
+    // Refused because the queue is full: the one that works has to come to its end.
+    let works = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.execute("select pg_sleep(0.2)").await }
+    });
+    let waits = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.execute("select 1").await }
+    });
+    until("one waits", async || pool.stats().waiting == 1).await;
+    asks_at_once_again(&pool).await;
+    works.await.expect("no panic").expect("done");
+    waits.await.expect("no panic").expect("done");
 }
 
 #[tokio::test]

@@ -40,16 +40,20 @@ pub(crate) async fn acquire(
         },
     };
     let mut wait = Wait::new();
-    let mut lease = lease(pool, caller, &mut wait).await;
-    match &mut lease {
-        Err(error) => wait.failed(error),
-        Ok(lease) => {
+    match lease(pool, caller, &mut wait).await {
+        Err(error) => {
+            wait.failed(&error);
+            // Whoever asks again at once would keep the thread from what ends the cause.
+            tokio::task::yield_now().await;
+            Err(error)
+        }
+        Ok(mut lease) => {
             if let Some(limits) = limits {
                 lease.socket_timeout = limits.socket_timeout(lease.socket_timeout);
             }
+            Ok(lease)
         }
     }
-    lease
 }
 
 async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Connection, Error> {
