@@ -13,7 +13,7 @@ use crate::programs::{Programs, is_in_path};
 use crate::server::{Failure, Place, Server};
 use crate::setup::{configure, initialize};
 use crate::sql::{Session, statements};
-use crate::{Error, Stop};
+use crate::{Error, Stop, template};
 
 /// What a temporary cluster saves time with, and room for many tests at once. A crash of the server loses no
 /// commit all the same, only one of the machine does.
@@ -68,9 +68,16 @@ impl Cluster {
             account,
         };
         let password = random_hex()?;
-        initialize(&place, &folder, &password, &place.data)?;
+        let copied = template::copy(&place, &folder).is_ok();
+        if !copied {
+            initialize(&place, &folder, &password, &place.data)?;
+        }
         configure(&place.data, TEMPORARY.iter().chain(settings))?;
-        Self::start_first(place, folder, password, None)
+        let cluster = Self::start_first(place, folder, password, None)?;
+        if copied {
+            cluster.set_password()?;
+        }
+        Ok(cluster)
     }
 
     /// The URL of a database over TCP, `postgres://postgres:PASSWORD@127.0.0.1:PORT/database`.

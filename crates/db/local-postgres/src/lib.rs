@@ -13,6 +13,9 @@
 //! crate. `RESERVOIR_PG=system` takes only what is installed, `RESERVOIR_PG=bundled` only what is brought. Nothing is brought with
 //! `cargo test --offline` or `CARGO_NET_OFFLINE=true`. Data that exists is only ever given to the version that made it.
 //!
+//! In the same folder is the data of an empty cluster (`data-…`, 40 MB for each PostgreSQL), which temporary clusters are copied from.
+//! All of the folder may be removed at any time.
+//!
 //! Unix only. No other variable of the environment that begins with `PG` has any effect.
 
 #![warn(clippy::too_many_lines)]
@@ -35,6 +38,7 @@ mod server;
 mod setup;
 mod sql;
 mod standby;
+mod template;
 
 pub use cluster::Cluster;
 pub use error::Error;

@@ -9,6 +9,22 @@ use crate::Error;
 use crate::folder::Folder;
 use crate::server::Place;
 
+/// What `initdb` is told wherever the data is.
+pub(crate) const INITDB: [&str; 6] = [
+    "--username=postgres",
+    "--encoding=UTF8",
+    "--auth-local=trust",
+    "--auth-host=scram-sha-256",
+    // Letters of all languages have an upper and a lower case, as in PostgreSQL's Docker image.
+    if cfg!(target_os = "macos") {
+        "--locale=en_US.UTF-8"
+    } else {
+        "--locale=C.UTF-8"
+    },
+    // A machine that loses power in the next seconds loses nothing that anybody has worked on.
+    "--no-sync",
+];
+
 /// Runs `initdb` into `data`.
 pub(crate) fn initialize(
     place: &Place,
@@ -20,27 +36,11 @@ pub(crate) fn initialize(
     fs::write(&password_file, password)
         .map_err(|error| Error::because("cannot write the password for initdb", error))?;
     place.account.give(&password_file)?;
-    // Letters of all languages have an upper and a lower case, as in PostgreSQL's Docker image.
-    let locale = if cfg!(target_os = "macos") {
-        "en_US.UTF-8"
-    } else {
-        "C.UTF-8"
-    };
     let output = place
         .account
         .command(place.programs.path("initdb"))
-        .args([
-            "--username=postgres",
-            "--encoding=UTF8",
-            "--auth-local=trust",
-            "--auth-host=scram-sha-256",
-        ])
-        .args([
-            format!("--locale={locale}"),
-            format!("--pwfile={}", password_file.display()),
-        ])
-        // A machine that loses power in the next seconds loses nothing that anybody has worked on.
-        .arg("--no-sync")
+        .args(INITDB)
+        .arg(format!("--pwfile={}", password_file.display()))
         .arg("--pgdata")
         .arg(data)
         .current_dir(folder.path())

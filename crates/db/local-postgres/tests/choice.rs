@@ -48,14 +48,16 @@ impl Folder {
         fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// What is in the cache.
+    /// What was brought to the cache.
     fn cache(&self) -> Vec<String> {
         let entries = fs::read_dir(self.0.join("cache/reservoir"))
             .into_iter()
             .flatten()
             .flatten();
         let names = entries.map(|entry| entry.file_name().into_string().unwrap());
-        names.filter(|name| name != "lock").collect()
+        names
+            .filter(|name| name != "lock" && !name.starts_with("data-"))
+            .collect()
     }
 
     /// What the child says, with `bin` before all other programs and an empty cache.
@@ -206,4 +208,44 @@ fn what_is_installed_comes_first_and_nothing_is_brought() {
     let said = folder.asked(&[]);
     says_all(&said, &["error initdb failed: the first in PATH"]);
     assert!(folder.cache().is_empty(), "{said}");
+}
+
+#[test]
+fn temporary_clusters_are_copied_from_data_that_is_made_again_when_it_is_lost() {
+    let folder = Folder::new("template");
+    let kept = || {
+        let entries = fs::read_dir(folder.0.join("cache/reservoir")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().path());
+        names
+            .filter(|path| path.join("PG_VERSION").exists())
+            .collect::<Vec<_>>()
+    };
+    let asked = || {
+        let said = folder.asked(&[]);
+        assert!(said.contains("got PostgreSQL"), "{said}");
+    };
+    asked();
+    let first = kept();
+    assert_eq!(first.len(), 1, "{first:?}");
+    let made = |path: &Path| {
+        path.join("PG_VERSION")
+            .metadata()
+            .unwrap()
+            .modified()
+            .unwrap()
+    };
+    let then = made(&first[0]);
+    asked();
+    assert_eq!(
+        (kept(), made(&first[0])),
+        (first.clone(), then),
+        "made once"
+    );
+    fs::remove_file(first[0].join("PG_VERSION")).unwrap();
+    asked();
+    assert_eq!(kept(), first, "made again");
+    // A cache that nothing can be kept in is none.
+    fs::remove_dir_all(folder.0.join("cache")).unwrap();
+    fs::write(folder.0.join("cache"), "").unwrap();
+    asked();
 }

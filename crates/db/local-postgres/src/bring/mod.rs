@@ -75,7 +75,13 @@ impl Cache {
             let _ = fs::remove_dir_all(self.folder.join(PART));
             match brought {
                 Ok(programs) => return Ok(programs),
-                Err(error) => failures.push(format!("{} {error}", way.client())),
+                Err(error) => {
+                    let failure = format!("{} {error}", way.client());
+                    if is_in_path(&way.client) {
+                        say(format_args!("{failure}"));
+                    }
+                    failures.push(failure);
+                }
             }
         }
         Err(Error::new(match failures.is_empty() {
@@ -99,7 +105,8 @@ impl Cache {
     }
 }
 
-fn cache_folder(account: &Account) -> Option<PathBuf> {
+/// Where what may be made again is kept, if there is a place for it.
+pub(crate) fn cache_folder(account: &Account) -> Option<PathBuf> {
     let folder = |name| {
         std::env::var_os(name)
             .map(PathBuf::from)
