@@ -86,7 +86,7 @@ async fn the_connections_that_are_left_serve_everybody() {
     heals(&pool).await;
 }
 
-/// On one thread, and it waits for nothing but the pool.
+/// Asks until it is answered, on one thread, and waits for nothing but the pool.
 async fn asks_at_once_again(pool: &Pool) {
     let late = Instant::now() + Duration::from_secs(5);
     while let Err(error) = pool.execute("select 1").await {
@@ -95,7 +95,7 @@ async fn asks_at_once_again(pool: &Pool) {
 }
 
 #[tokio::test]
-async fn who_is_refused_and_asks_again_without_a_pause_does_not_hold_up_the_pool() {
+async fn a_caller_that_is_refused_and_asks_again_at_once_does_not_hold_up_the_pool() {
     let server = Cluster::temporary().expect("a server");
     let pool = pool_at(&server.url("postgres"), "connection_limit=1&queue_limit=1");
     // Refused because nobody is there.

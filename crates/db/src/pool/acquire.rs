@@ -43,7 +43,7 @@ pub(crate) async fn acquire(
     match lease(pool, caller, &mut wait).await {
         Err(error) => {
             wait.failed(&error);
-            // Whoever asks again at once would keep the thread from what ends the cause.
+            // A caller that asks again at once would keep the thread from what ends the cause.
             tokio::task::yield_now().await;
             Err(error)
         }
