@@ -13,7 +13,7 @@ use crate::programs::{Programs, is_in_path};
 use crate::server::{Failure, Place, Server};
 use crate::setup::{configure, initialize};
 use crate::sql::{Session, statements};
-use crate::{Error, Stop, template};
+use crate::{Error, Stop, kept};
 
 /// What a temporary cluster saves time with, and room for many tests at once. A crash of the server loses no
 /// commit all the same, only one of the machine does.
@@ -68,7 +68,7 @@ impl Cluster {
             account,
         };
         let password = random_hex()?;
-        let copied = template::copy(&place, &folder).is_ok();
+        let copied = kept::copy(&place, &folder).is_ok();
         if !copied {
             initialize(&place, &folder, &password, &place.data)?;
         }

@@ -28,6 +28,7 @@ mod error;
 mod find;
 mod folder;
 mod installed;
+mod kept;
 mod lock;
 mod persistent;
 mod port;
@@ -38,7 +39,6 @@ mod server;
 mod setup;
 mod sql;
 mod standby;
-mod template;
 
 pub use cluster::Cluster;
 pub use error::Error;

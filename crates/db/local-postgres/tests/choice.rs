@@ -212,7 +212,7 @@ fn what_is_installed_comes_first_and_nothing_is_brought() {
 
 #[test]
 fn temporary_clusters_are_copied_from_data_that_is_made_again_when_it_is_lost() {
-    let folder = Folder::new("template");
+    let folder = Folder::new("kept");
     let kept = || {
         let entries = fs::read_dir(folder.0.join("cache/reservoir")).unwrap();
         let names = entries.map(|entry| entry.unwrap().path());

@@ -43,7 +43,7 @@ pub(crate) async fn acquire(
     match lease(pool, caller, &mut wait).await {
         Err(error) => {
             wait.failed(&error);
-            // A caller that asks again at once would keep the thread from what ends the cause.
+            // A caller that asks again at once lets other tasks run: one of them may open the connection it wants.
             tokio::task::yield_now().await;
             Err(error)
         }

@@ -44,10 +44,11 @@ pub(crate) async fn compare(
         }
         if are_shared(&of_one, &of_other) {
             let servers = of_one.iter().chain(&of_other).map(|one| &one.server);
-            return match servers.collect::<HashSet<_>>().len() {
-                1 => Ok(Sessions::Shared),
-                _ => are_split(one, of_one).await,
-            };
+            return Ok(match servers.collect::<HashSet<_>>().len() {
+                1 => Sessions::Shared,
+                _ if answer_in_turn(one).await? => Sessions::Split,
+                _ => Sessions::Unknown,
+            });
         }
     }
     Ok(Sessions::Own)
@@ -82,45 +83,33 @@ fn are_shared(of_one: &[Answerer], of_other: &[Answerer]) -> bool {
 }
 
 /// Whether one server has answered, then another and then the first again, which a failover does not do.
-pub(crate) fn go_back(answers: &[Answerer]) -> bool {
+fn go_back(answers: &[Answerer]) -> bool {
     let mut servers: Vec<_> = answers.iter().map(|answer| &answer.server).collect();
     servers.dedup();
     (1..servers.len()).any(|later| servers[..later].contains(&servers[later]))
 }
 
-/// Several servers have answered: whether they do so in turn, or a failover came between.
-async fn are_split(
-    one: &mut PgConnection,
-    mut of_one: Vec<Answerer>,
-) -> Result<Sessions, sqlx::Error> {
+/// After several servers have answered: whether they do so in turn, or a failover came between.
+pub(crate) async fn answer_in_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let mut answers = Vec::new();
     // A server that answers one of ten is missed by one in a hundred.
     for _ in 0..44 {
-        of_one.push(who(one, Asked::Plainly).await?);
-        of_one.push(of_primary(one).await?);
-        if go_back(&of_one) {
-            return Ok(Sessions::Split);
+        answers.push(of_primary(connection).await?);
+        answers.push(who(connection, Asked::Plainly).await?);
+        if go_back(&answers) {
+            return Ok(true);
         }
     }
-    Ok(Sessions::Unknown)
+    Ok(false)
 }
 
 /// Who answers a connection, asked as any standby may be and as only the primary may be.
-pub(crate) async fn in_both_ways(
-    connection: &mut PgConnection,
-) -> Result<Vec<Answerer>, sqlx::Error> {
-    let mut answers = vec![
+async fn in_both_ways(connection: &mut PgConnection) -> Result<Vec<Answerer>, sqlx::Error> {
+    Ok(vec![
         who(connection, Asked::Plainly).await?,
         of_primary(connection).await?,
         who(connection, Asked::Plainly).await?,
-    ];
-    if answers
-        .iter()
-        .any(|answer| answer.server != answers[0].server)
-    {
-        answers.push(of_primary(connection).await?);
-        answers.push(who(connection, Asked::Plainly).await?);
-    }
-    Ok(answers)
+    ])
 }
 
 /// Asks so that none but the primary may answer: some look at the function, others at the transaction.

@@ -16,7 +16,7 @@ use crate::pool::closing::evict;
 use crate::pool::first_question::{self, Asked, First, who};
 use crate::pool::handshake::tell_parts;
 use crate::pool::hosts::reach;
-use crate::pool::in_turn::{compare, go_back, in_both_ways};
+use crate::pool::in_turn::{answer_in_turn, compare};
 use crate::pool::opened::Control;
 use crate::pool::pooler;
 use crate::pool::state::Shared;
@@ -176,9 +176,7 @@ pub(crate) async fn is_of_one_server(
         false => Asked::AsOfPrimary,
     };
     let again = who(connection, otherwise).await.map_err(failed)?;
-    if again.server != first.server
-        && go_back(&Box::pin(in_both_ways(connection)).await.map_err(failed)?)
-    {
+    if again.server != first.server && Box::pin(answer_in_turn(connection)).await.map_err(failed)? {
         return Err(refuse(pool));
     }
     pool.between.keep(&again.server);

@@ -75,13 +75,7 @@ impl Cache {
             let _ = fs::remove_dir_all(self.folder.join(PART));
             match brought {
                 Ok(programs) => return Ok(programs),
-                Err(error) => {
-                    let failure = format!("{} {error}", way.client());
-                    if is_in_path(&way.client) {
-                        say(format_args!("{failure}"));
-                    }
-                    failures.push(failure);
-                }
+                Err(error) => failures.push(format!("{} {error}", way.client())),
             }
         }
         Err(Error::new(match failures.is_empty() {
@@ -101,7 +95,8 @@ impl Cache {
             way.client(),
             self.folder.display()
         ));
-        way.bring(&self.folder, major)
+        let brought = way.bring(&self.folder, major);
+        brought.inspect_err(|error| say(format_args!("{} {error}", way.client())))
     }
 }
 

@@ -17,12 +17,12 @@ use crate::setup::{INITDB, initialize};
 pub(crate) fn copy(place: &Place, folder: &Folder) -> Result<(), Error> {
     let cache = cache_folder(&place.account)
         .ok_or_else(|| Error::new("there is no cache folder to keep data in"))?;
-    let template = kept(&cache, place, folder)?;
+    let data = kept(&cache, place, folder)?;
     let copied = place
         .account
         .command("cp")
         .arg("-Rp")
-        .args([&template, &place.data])
+        .args([&data, &place.data])
         .current_dir(folder.path())
         .stderr(Stdio::null())
         .status();
@@ -35,21 +35,21 @@ pub(crate) fn copy(place: &Place, folder: &Folder) -> Result<(), Error> {
 
 /// The folder with the data, which is made if it is not there. One process makes it, and others wait.
 fn kept(cache: &Path, place: &Place, folder: &Folder) -> Result<PathBuf, Error> {
-    let template = cache.join(name(place));
-    let is_whole = || template.join("PG_VERSION").exists();
+    let data = cache.join(name(place));
+    let is_whole = || data.join("PG_VERSION").exists();
     if is_whole() {
-        return Ok(template);
+        return Ok(data);
     }
     let fail = |error| Error::because(format_args!("cannot use {}", cache.display()), error);
     fs::create_dir_all(cache).map_err(fail)?;
     place.account.check_reachable(cache)?;
     let _lock = wait_for(cache)?;
     if !is_whole() {
-        let made = folder.path().join("template");
+        let made = folder.path().join("made");
         initialize(place, folder, &random_hex()?, &made)?;
         // Into another file system in two steps, of which only the last one counts.
         let part = cache.join("data-part");
-        for left in [&part, &template] {
+        for left in [&part, &data] {
             let _ = fs::remove_dir_all(left);
         }
         let mut copy = Command::new("cp");
@@ -58,9 +58,9 @@ fn kept(cache: &Path, place: &Place, folder: &Folder) -> Result<PathBuf, Error> 
         if !copied.map_err(fail)?.success() {
             return Err(Error::new("the data cannot be kept"));
         }
-        fs::rename(&part, &template).map_err(fail)?;
+        fs::rename(&part, &data).map_err(fail)?;
     }
-    Ok(template)
+    Ok(data)
 }
 
 /// Another one for each PostgreSQL, and for whatever else `initdb` is told.
