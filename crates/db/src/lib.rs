@@ -24,11 +24,11 @@
 
 mod begin;
 mod beside;
+mod caller;
 mod certificate;
 mod config;
 mod connect_error;
 mod control;
-mod deadline;
 mod diagnosis;
 mod doctor;
 mod duration;
@@ -60,11 +60,13 @@ mod usage;
 mod work;
 
 pub use begin::Acquire;
+pub use caller::{
+    Caller, as_caller, caller, carry, with_caller, with_deadline, with_seen, with_usage, with_work,
+};
 pub use config::hooks::Credentials;
 pub use config::settings::Setting;
 pub use config::{Config, ConfigError, PARAMETERS, TargetSessionAttrs};
 pub use connect_error::ConnectError;
-pub use deadline::with_deadline;
 pub use diagnosis::{Diagnosis, PoolState};
 pub use doctor::Report;
 pub use doctor::checks::{Check, Verdict};
@@ -75,15 +77,15 @@ pub use listener::{Heard, Listener};
 pub use metrics::{CloseReason, Stats, Times};
 pub use migrate::Schema;
 pub use pool::{
-    Closed, Connection, Held, Lease, MaybeLease, Pool, ReplicaState, ReplicaStats, pool,
+    Closed, Connection, Held, Lease, MaybeLease, Pool, ReplicaState, ReplicaStats, Within, pool,
 };
 pub use queue_error::{PoolTimeout, QueueLimit};
 pub use said::said;
-pub use seen::{Seen, with_seen};
+pub use seen::Seen;
 pub use server_limits::ServerLimits;
 pub use transaction::{Isolation, Transaction, TransactionOptions};
-pub use usage::{Usage, carry, with_usage};
-pub use work::{Work, with_work};
+pub use usage::Usage;
+pub use work::Work;
 
 /// The README's examples are compiled too.
 #[cfg(doctest)]

@@ -1,18 +1,12 @@
 //! How far a client has to see: what it wrote, it reads, also on a replica.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
-tokio::task_local! {
-    static SEEN: Arc<Seen>;
-}
-
 /// How far one client has to see in what was written: a position in PostgreSQL's write-ahead log (LSN), which the client
-/// carries from one request to the next as a token. Inside [`with_seen`] nothing is read on a replica that has not come so far.
+/// carries from one request to the next as a token. Inside [`with_seen`](crate::with_seen) nothing is read on a replica that has not come so far.
 ///
 /// ```no_run
-/// # use std::sync::Arc;
-/// # async fn example(pool: &db::Pool, cookie: &str) -> Result<(), db::Error> {
+/// # /// # async fn example(pool: &db::Pool, cookie: &str) -> Result<(), db::Error> {
 /// let seen = Arc::new(db::Seen::of_token(cookie));
 /// db::with_seen(seen.clone(), async {
 ///     sqlx::query("insert into customer (name) values ('Ada')").execute(pool).await
@@ -46,10 +40,20 @@ impl Seen {
         }
     }
 
-    /// Whether something was written inside [`with_seen`].
+    /// Whether something was written inside [`with_seen`](crate::with_seen).
     #[must_use]
     pub fn has_written(&self) -> bool {
         self.wrote.load(SeqCst)
+    }
+
+    /// How far it has to see; `None` if only the primary will do.
+    pub(crate) fn needed(&self) -> Option<u64> {
+        (!self.has_written()).then(|| self.position.load(SeqCst))
+    }
+
+    /// It has written, or may have.
+    pub(crate) fn wrote(&self) {
+        self.wrote.store(true, SeqCst);
     }
 
     /// The position that was asked for after the write.
@@ -57,41 +61,6 @@ impl Seen {
         self.position.fetch_max(position, SeqCst);
         self.wrote.store(false, SeqCst);
     }
-}
-
-/// Runs `future` for a client that has seen so much: its reads on replicas see no less, and its writes count for the next ones.
-///
-/// ```no_run
-/// # use std::sync::Arc;
-/// # async fn example(pool: &db::Pool) -> Result<(), db::Error> {
-/// let seen = Arc::new(db::Seen::default());
-/// let read = sqlx::query("select 1").execute(pool.read());
-/// db::with_seen(seen, read).await?;
-/// # Ok(()) }
-/// ```
-pub fn with_seen<F: Future>(seen: Arc<Seen>, future: F) -> impl Future<Output = F::Output> {
-    SEEN.scope(seen, future)
-}
-
-/// That of the caller.
-pub(crate) fn current() -> Option<Arc<Seen>> {
-    SEEN.try_with(Arc::clone).ok()
-}
-
-/// How far the caller has to see; `None` if only the primary will do.
-pub(crate) fn needed() -> Option<u64> {
-    let needed = |seen: &Arc<Seen>| (!seen.has_written()).then(|| seen.position.load(SeqCst));
-    SEEN.try_with(needed).unwrap_or(Some(0))
-}
-
-/// Whether somebody wants to know of the caller's writes.
-pub(crate) fn is_wanted() -> bool {
-    SEEN.try_with(|seen| !seen.has_written()).unwrap_or(false)
-}
-
-/// The caller has written, or may have.
-pub(crate) fn wrote() {
-    let _ = SEEN.try_with(|seen| seen.wrote.store(true, SeqCst));
 }
 
 /// `16/B374D848`, as PostgreSQL writes it.

@@ -11,10 +11,6 @@ use tokio::sync::Notify;
 
 use crate::metrics::{Labelled, Metrics};
 
-tokio::task_local! {
-    static WORK: Arc<Work>;
-}
-
 /// Work that holds a connection for longer than this on average is slow.
 const SLOW: Duration = Duration::from_millis(100);
 
@@ -54,27 +50,6 @@ struct Name {
     name: String,
     label: (&'static str, String),
     labelled: OnceLock<Labelled>,
-}
-
-/// Runs `future` as work of this kind: what it does with a pool is counted there.
-///
-/// ```no_run
-/// # use std::sync::Arc;
-/// # async fn example(pool: &db::Pool, reports: &Arc<db::Work>) -> Result<(), db::Error> {
-/// // `reports` was made once, and is used for every report.
-/// let report = db::with_work(reports.clone(), async {
-///     sqlx::query("select pg_sleep(2)").execute(pool).await
-/// });
-/// report.await?;
-/// # Ok(()) }
-/// ```
-pub fn with_work<F: Future>(work: Arc<Work>, future: F) -> impl Future<Output = F::Output> {
-    WORK.scope(work, future)
-}
-
-/// The work that the caller does.
-pub(crate) fn current() -> Option<Arc<Work>> {
-    WORK.try_with(Arc::clone).ok()
 }
 
 impl Work {

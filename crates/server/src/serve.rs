@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::error::Error;
 use crate::health::{self, Readiness};
 use crate::http::accept::{self, Stopped};
-use crate::http::lines::Lines;
+use crate::http::exchange::Common;
 use crate::http::middleware::Around;
 use crate::live_page::Site;
 use crate::metrics::history::History;
@@ -52,17 +52,16 @@ pub async fn serve(
     let name = service.name;
     metrics::name_build(name);
     let readiness = Readiness::new(pool.clone(), service.migrator);
-    let around = Around::new(settings, &pool);
-    let (writes, lines) = (around.writes.clone(), around.lines.clone());
+    let common = Arc::new(Common::new(settings, &pool));
     let history = Arc::new(History::new(pool.clone()));
     let app = app(service, settings, &pool, &readiness, &history)
-        .layer(around)
+        .layer(Around(common.clone()))
         // Nothing is left for axum to build at each request.
         .with_state(());
     // Ends with this function, however that ends.
     let mut background = JoinSet::new();
     background.spawn(metrics::upkeep());
-    background.spawn(watch(history.clone(), lines.clone()));
+    background.spawn(watch(history.clone(), common.clone()));
     background.spawn(startup::run(
         name,
         pool.clone(),
@@ -81,10 +80,10 @@ pub async fn serve(
         deadline - reserve(limit)
     };
     let stopped = accept::serve(listener, app, settings.limits, shutdown).await;
-    let _ = timeout_at(deadline - reserve(limit), writes.finished()).await;
-    let unfinished_writes = writes.running();
+    let _ = timeout_at(deadline - reserve(limit), common.writes.finished()).await;
+    let unfinished_writes = common.writes.running();
     // Of the second that has not ended.
-    lines.sum_up();
+    common.lines.sum_up();
 
     background.abort_all();
     let closed = pool
@@ -118,8 +117,8 @@ fn reserve(limit: Duration) -> Duration {
 }
 
 /// Keeps the history, and sums up the lines of the log.
-async fn watch(history: Arc<History>, lines: Arc<Lines>) {
-    tokio::join!(history.run(), lines.run());
+async fn watch(history: Arc<History>, common: Arc<Common>) {
+    tokio::join!(history.run(), common.lines.run());
 }
 
 /// The service's routes with those that every service has.

@@ -3,12 +3,13 @@
 use std::io::IsTerminal;
 
 use tracing::Subscriber;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
-use crate::http::identity;
+use crate::log_format::{Json, Text};
 use crate::settings::{Environment, Settings};
 use crate::traces::Export;
 
@@ -19,11 +20,7 @@ impl Telemetry {
     /// Starts logging, panics included, and the export of traces if the settings ask for it. Once in a process.
     pub(crate) fn start(service: &'static str, settings: &Settings) -> Self {
         // Of each failure of the export both OpenTelemetry's exporter and its SDK have a line: one is enough.
-        let filter = format!(
-            "{}=error,opentelemetry-otlp=off,{}",
-            identity::SPAN,
-            settings.filter()
-        );
+        let filter = format!("opentelemetry-otlp=off,{}", settings.filter());
         // The settings have been read, so the filter is one.
         let filter = EnvFilter::builder().parse_lossy(filter);
         let export = settings.traces.then(|| Export::start(service));
@@ -62,14 +59,14 @@ fn lines<S>(settings: &Settings) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let lines = fmt::layer();
     match settings.environment {
-        Environment::Development => lines.with_ansi(std::io::stdout().is_terminal()).boxed(),
-        // A request's span is one, so that a list of spans would say it twice.
-        Environment::Production => lines
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
+        Environment::Development => fmt::layer()
+            .event_format(Text::default())
+            .with_ansi(std::io::stdout().is_terminal())
+            .boxed(),
+        Environment::Production => fmt::layer()
+            .event_format(Json::default())
+            .fmt_fields(JsonFields::new())
             .boxed(),
     }
 }

@@ -153,9 +153,9 @@ struct Customer {
     name: String,
     email: String,
     phone: Option<String>,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "server::rfc3339")]
     created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "server::rfc3339")]
     updated_at: OffsetDateTime,
 }
 

@@ -8,7 +8,7 @@ use time::{OffsetDateTime, UtcOffset};
 
 /// A moment, in UTC. PostgreSQL keeps microseconds of it.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
-pub(crate) struct Timestamp(#[serde(with = "time::serde::rfc3339")] OffsetDateTime);
+pub(crate) struct Timestamp(#[serde(with = "server::rfc3339")] OffsetDateTime);
 
 impl Timestamp {
     /// The moment as sqlx speaks it.

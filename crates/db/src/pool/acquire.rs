@@ -7,20 +7,22 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::TryAcquireError;
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
+use crate::caller;
 use crate::connect_error::ConnectError;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::pool::closing::close_silent;
 use crate::pool::connection::Connection;
-use crate::pool::holder::{Caller, Nested, Origin, Taken};
+use crate::pool::holder::{Demand, Nested, Origin, Taken};
+use crate::pool::opened::Opened;
 use crate::pool::queue::{queue, take_turn, until_deadline};
 use crate::pool::state::{Permit, Shared, State};
 use crate::pool::strain::LEASES;
+use crate::pool::wait::Wait;
 use crate::pool::within::within;
 use crate::pool::{connect, janitor};
-use crate::{spans, usage, work};
 
 /// A connection is trusted for so long after its last use; after that it has to answer first.
 const TRUSTED: Duration = Duration::from_millis(500);
@@ -31,35 +33,83 @@ pub(crate) async fn acquire(
     limits: Option<&Limits>,
     origin: Origin,
 ) -> Result<Connection, Error> {
-    let caller = Caller {
+    let asked = Instant::now();
+    let demand = Demand {
         origin,
-        work: work::current(),
+        work: caller::work(),
         pool_timeout: match limits.and_then(|limits| limits.wait) {
             Some(limit) => (limit < Duration::MAX).then_some(limit),
             None => pool.config.pool_timeout,
         },
     };
-    let mut wait = Wait::new();
-    match lease(pool, caller, &mut wait).await {
-        Err(error) => {
-            wait.failed(&error);
-            // A caller that asks again at once lets other tasks run: one of them may open the connection it wants.
-            tokio::task::yield_now().await;
-            Err(error)
-        }
-        Ok(mut lease) => {
-            if let Some(limits) = limits {
-                lease.socket_timeout = limits.socket_timeout(lease.socket_timeout);
-            }
-            Ok(lease)
-        }
+    let mut lease = match at_once(pool, &demand, asked) {
+        Some(lease) => lease,
+        // Boxed, because each statement would carry the size of what few need.
+        None => Box::pin(wait(pool, demand, asked)).await?,
+    };
+    if let Some(limits) = limits {
+        lease.socket_timeout = limits.socket_timeout(lease.socket_timeout);
+    }
+    Ok(lease)
+}
+
+/// What nobody has to wait for: a permit is free, and the connection that was used last is trusted.
+fn at_once(pool: &Arc<Shared>, demand: &Demand, asked: Instant) -> Option<Connection> {
+    let work = demand.work.as_ref();
+    if work.is_some_and(|work| work.is_slow()) {
+        return None;
+    }
+    pool.permits.semaphore.try_acquire().ok()?.forget();
+    let mut permit = Permit::new(pool.clone());
+    if let Some(work) = work {
+        let permits = &pool.permits;
+        permit.turn = Some(work.try_start(&permits.askers, permits.limit.load(Relaxed))?);
+    }
+    let taken = {
+        let mut state = pool.state();
+        let last = state.idle.last();
+        last.filter(|last| is_trusted(last, asked))?;
+        state.take(demand, asked)?
+    };
+    permit.holding.holder = Some(taken.holder);
+    served(pool, demand, asked);
+    if let Some(nested) = taken.nested {
+        report_nesting(pool, demand, nested);
+    }
+    pool.metrics.acquired.fetch_add(1, Relaxed);
+    let explicit = matches!(demand.origin, Origin::Code(_));
+    let mut lease = Connection::new(permit, taken.connection, explicit);
+    lease.asked = (!explicit).then_some(asked);
+    Some(lease)
+}
+
+/// A permit was free.
+fn served(pool: &Shared, demand: &Demand, asked: Instant) {
+    pool.waited(demand.work.as_deref(), Duration::ZERO);
+    if let Some(delay) = &pool.permits.delay {
+        delay.served(Duration::ZERO, asked, |calls| pool.expected_wait(calls));
     }
 }
 
-async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Connection, Error> {
-    let explicit = matches!(caller.origin, Origin::Code(_));
+fn is_trusted(connection: &Opened, now: Instant) -> bool {
+    !connection.suspect && now.saturating_duration_since(connection.idle_since) < TRUSTED
+}
+
+async fn wait(pool: &Arc<Shared>, demand: Demand, asked: Instant) -> Result<Connection, Error> {
+    let mut wait = Wait::new(asked);
+    let leased = lease(pool, demand, &mut wait).await;
+    if let Err(error) = &leased {
+        wait.failed(error);
+        // A caller that asks again at once lets other tasks run: one of them may open the connection it wants.
+        tokio::task::yield_now().await;
+    }
+    leased
+}
+
+async fn lease(pool: &Arc<Shared>, demand: Demand, wait: &mut Wait) -> Result<Connection, Error> {
+    let explicit = matches!(demand.origin, Origin::Code(_));
     let asked = wait.asked;
-    let (mut permit, queued) = permit_and_turn(pool, &caller, wait).await?;
+    let (mut permit, queued) = permit_and_turn(pool, &demand, wait).await?;
     if queued.is_some() {
         // The pool is busy: what has come meanwhile for other tasks of this thread goes before another statement is sent.
         // Otherwise the slowest of a hundred callers take a sixth longer.
@@ -67,38 +117,33 @@ async fn lease(pool: &Arc<Shared>, caller: Caller, wait: &mut Wait) -> Result<Co
     }
     let since = queued.unwrap_or(asked);
     loop {
-        let taken = pool.state().take(&caller, since);
-        let direct = taken.is_some() && queued.is_none();
+        let taken = pool.state().take(&demand, since);
         let taken = match taken {
             Some(taken) => taken,
             None => {
-                let waiting = wait_for_connection(pool, &caller).instrument(wait.span(pool));
-                until_deadline(pool, &caller, asked, waiting).await?
+                let waiting = wait_for_connection(pool, &demand).instrument(wait.span(pool));
+                until_deadline(pool, &demand, asked, waiting).await?
             }
         };
         permit.holding.holder = Some(taken.holder);
         // Whoever waited in the queue has been told before.
         if let Some(nested) = taken.nested.filter(|_| queued.is_none()) {
-            report_nesting(pool, &caller, nested);
+            report_nesting(pool, &demand, nested);
         }
-        let idle = since.saturating_duration_since(taken.connection.idle_since);
-        let trusted = !taken.connection.suspect && idle < TRUSTED;
+        let trusted = is_trusted(&taken.connection, since);
         let mut lease = Connection::new(permit, taken.connection, explicit);
         let answer = match trusted {
             true => Ok(()),
             false => {
                 let ping = lease.ping_within(ping_timeout(pool));
                 let ping = ping.instrument(wait.span(pool));
-                until_deadline(pool, &caller, asked, ping).await
+                until_deadline(pool, &demand, asked, ping).await
             }
         };
         match answer {
             Ok(()) => {
                 pool.metrics.acquired.fetch_add(1, Relaxed);
-                lease.waited = match direct && trusted {
-                    true => wait.none(),
-                    false => wait.end(),
-                };
+                lease.waited = wait.end();
                 return Ok(lease);
             }
             // Its time is over, which says nothing about the connection.
@@ -132,94 +177,32 @@ pub(crate) fn try_acquire(
 ) -> Option<Connection> {
     pool.permits.semaphore.try_acquire().ok()?.forget();
     let mut permit = Permit::new(pool.clone());
-    let caller = Caller {
+    let demand = Demand {
         origin: Origin::Code(place),
-        work: work::current(),
+        work: caller::work(),
         pool_timeout: None,
     };
-    let taken = pool.state().take(&caller, Instant::now())?;
+    let taken = pool.state().take(&demand, Instant::now())?;
     permit.holding.holder = Some(taken.holder);
-    pool.waited(caller.work.as_deref(), Duration::ZERO);
+    pool.waited(demand.work.as_deref(), Duration::ZERO);
     pool.metrics.acquired.fetch_add(1, Relaxed);
     Some(Connection::new(permit, taken.connection, true))
-}
-
-/// A caller's wait for a connection, counted as its task's however it ends.
-struct Wait {
-    asked: Instant,
-    over: bool,
-    /// None as long as nothing had to be waited for.
-    span: Span,
-}
-
-impl Wait {
-    fn new() -> Self {
-        Self {
-            asked: Instant::now(),
-            over: false,
-            span: Span::none(),
-        }
-    }
-
-    /// The span of the wait, which begins now if it has not begun.
-    fn span(&mut self, pool: &Shared) -> Span {
-        if self.span.is_none() {
-            self.span = spans::wait(&pool.config);
-        }
-        self.span.clone()
-    }
-
-    /// There was none: the clock need not be asked.
-    fn none(&mut self) -> Duration {
-        self.over = true;
-        Duration::ZERO
-    }
-
-    fn end(&mut self) -> Duration {
-        self.over = true;
-        let time = self.asked.elapsed();
-        usage::waited(time);
-        time
-    }
-
-    fn failed(&mut self, error: &Error) {
-        self.end();
-        spans::failed(
-            &self.span,
-            match error {
-                Error::PoolTimeout(_) => "timeout",
-                Error::Overloaded { .. } => "overloaded",
-                Error::Connect(_) => "connect",
-                Error::Closed => "closed",
-                _ => "_OTHER",
-            },
-        );
-    }
-}
-
-impl Drop for Wait {
-    fn drop(&mut self) {
-        if !self.over {
-            self.end();
-            spans::failed(&self.span, "cancelled");
-        }
-    }
 }
 
 /// Takes a permit, and with it a turn of the caller's work. Slow work waits for its turn first, so that those of other work
 /// who queue for a permit are not behind it.
 async fn permit_and_turn(
     pool: &Arc<Shared>,
-    caller: &Caller,
+    demand: &Demand,
     wait: &mut Wait,
 ) -> Result<(Permit, Option<Instant>), Error> {
     let asked = wait.asked;
-    let Some(work) = &caller.work else {
-        let queued = take_permit(pool, caller, asked, wait).await?;
+    let Some(work) = &demand.work else {
+        let queued = take_permit(pool, demand, asked, wait).await?;
         return Ok((Permit::new(pool.clone()), queued));
     };
     if !work.is_slow() {
-        let queued = take_permit(pool, caller, asked, wait).await?;
+        let queued = take_permit(pool, demand, asked, wait).await?;
         let mut permit = Permit::new(pool.clone());
         let permits = &pool.permits;
         permit.turn = work.try_start(&permits.askers, permits.limit.load(Relaxed));
@@ -230,13 +213,13 @@ async fn permit_and_turn(
     }
     // Who holds a connection would keep it while waiting for a turn that it may itself hold up.
     if pool.state().holds_one() {
-        let queued = take_permit(pool, caller, asked, wait).await?;
+        let queued = take_permit(pool, demand, asked, wait).await?;
         return Ok((Permit::new(pool.clone()), queued));
     }
     wait.span(pool);
-    let turn = take_turn(pool, caller, work, asked).await?;
+    let turn = take_turn(pool, demand, work, asked).await?;
     let since = Instant::now();
-    let queued = take_permit(pool, caller, since, wait).await?;
+    let queued = take_permit(pool, demand, since, wait).await?;
     let mut permit = Permit::new(pool.clone());
     permit.turn = Some(turn);
     // The wait for the turn is no use of the connection.
@@ -246,17 +229,14 @@ async fn permit_and_turn(
 /// Takes a permit, which dropping a [`Permit`] gives back. Says when it was there if the caller had to queue.
 async fn take_permit(
     pool: &Shared,
-    caller: &Caller,
+    demand: &Demand,
     asked: Instant,
     wait: &mut Wait,
 ) -> Result<Option<Instant>, Error> {
     match pool.permits.semaphore.try_acquire() {
         Ok(permit) => {
             permit.forget();
-            pool.waited(caller.work.as_deref(), Duration::ZERO);
-            if let Some(delay) = &pool.permits.delay {
-                delay.served(Duration::ZERO, asked, |calls| pool.expected_wait(calls));
-            }
+            served(pool, demand, asked);
             return Ok(None);
         }
         Err(TryAcquireError::Closed) => return Err(Error::Closed),
@@ -266,16 +246,16 @@ async fn take_permit(
     // Before the wait, which may never end: holders that wait for each other are what this is about.
     let nested = pool.state().nested();
     if let Some(nested) = nested {
-        report_nesting(pool, caller, nested);
+        report_nesting(pool, demand, nested);
     }
-    queue(pool, caller, asked).await.map(Some)
+    queue(pool, demand, asked).await.map(Some)
 }
 
 /// Holding one connection while asking for another is how pools lock up: every holder waits for the others.
-fn report_nesting(pool: &Shared, caller: &Caller, nested: Nested) {
+fn report_nesting(pool: &Shared, demand: &Demand, nested: Nested) {
     pool.metrics.nested.fetch_add(1, Relaxed);
     if let Some(held) = nested.held {
-        let wanted = &caller.origin;
+        let wanted = &demand.origin;
         tracing::warn!(
             event = "nested",
             held,
@@ -293,8 +273,8 @@ enum Next {
     Fail(Arc<ConnectError>),
 }
 
-fn next(state: &mut State, caller: &Caller, limit: u32) -> Next {
-    if let Some(taken) = state.take(caller, Instant::now()) {
+fn next(state: &mut State, demand: &Demand, limit: u32) -> Next {
+    if let Some(taken) = state.take(demand, Instant::now()) {
         return Next::Use(taken);
     }
     let came_back_lately = state
@@ -324,14 +304,14 @@ impl Drop for WithoutConnection<'_> {
 }
 
 /// Waits until a connection is there for a caller with a permit: a new one or one that came back.
-async fn wait_for_connection(pool: &Arc<Shared>, caller: &Caller) -> Result<Taken, Error> {
+async fn wait_for_connection(pool: &Arc<Shared>, demand: &Demand) -> Result<Taken, Error> {
     pool.state().waiting += 1;
     let _counted = WithoutConnection(pool);
     // The attempt to connect has the same deadline and a better error, so it may speak first.
     let limit = pool.config.connect_timeout.map_or(Duration::MAX, |limit| {
         limit.saturating_add(Duration::from_millis(50))
     });
-    let waited = within(pool, limit, pin!(available(pool, caller))).await;
+    let waited = within(pool, limit, pin!(available(pool, demand))).await;
     waited.unwrap_or_else(|| {
         let failures = pool.state().failures.clone();
         Err(Error::Connect(failures.map_or_else(
@@ -346,7 +326,7 @@ async fn wait_for_connection(pool: &Arc<Shared>, caller: &Caller) -> Result<Take
     })
 }
 
-async fn available(pool: &Arc<Shared>, caller: &Caller) -> Result<Taken, Error> {
+async fn available(pool: &Arc<Shared>, demand: &Demand) -> Result<Taken, Error> {
     loop {
         let available = pool.available.notified();
         tokio::pin!(available);
@@ -354,7 +334,7 @@ async fn available(pool: &Arc<Shared>, caller: &Caller) -> Result<Taken, Error> 
         if pool.permits.semaphore.is_closed() {
             return Err(Error::Closed);
         }
-        let next = next(&mut pool.state(), caller, pool.permits.may_open());
+        let next = next(&mut pool.state(), demand, pool.permits.may_open());
         match next {
             Next::Use(taken) => return Ok(taken),
             Next::Fail(error) => return Err(Error::Connect(error)),

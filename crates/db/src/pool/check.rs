@@ -1,14 +1,14 @@
 //! Whether the database answers: one round trip that a full pool cannot delay.
 
-use std::pin::{Pin, pin};
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use sqlx::SqlStr;
 
 use crate::error::Error;
 use crate::pool::acquire::acquire;
 use crate::pool::holder::Origin;
-use crate::pool::within::within;
+use crate::pool::within::{Within, within};
 use crate::pool::{Pool, control_connection};
 
 /// Longest time a readiness check may take; `connect_timeout` where that is shorter.
@@ -45,15 +45,24 @@ impl Pool {
     /// ```no_run
     /// # async fn example(pool: &db::Pool) {
     /// let names = sqlx::query("select name from customer").fetch_all(pool);
-    /// let names = pool.within(std::time::Duration::from_secs(5), std::pin::pin!(names)).await;
+    /// let names = pool.within(std::time::Duration::from_secs(5), names).await;
     /// # }
     /// ```
-    pub async fn within<T>(
-        &self,
-        limit: Duration,
-        future: Pin<&mut impl Future<Output = T>>,
-    ) -> Option<T> {
-        within(&self.0, limit, future).await
+    pub fn within<F: Future>(&self, limit: Duration, future: F) -> Within<F> {
+        self.within_since(Instant::now(), limit, future)
+    }
+
+    /// The same for so long after `since`.
+    ///
+    /// ```no_run
+    /// # use std::time::{Duration, Instant};
+    /// # async fn example(pool: &db::Pool, began: Instant) {
+    /// let names = sqlx::query("select name from customer").fetch_all(pool);
+    /// let names = pool.within_since(began, Duration::from_secs(5), names).await;
+    /// # }
+    /// ```
+    pub fn within_since<F: Future>(&self, since: Instant, limit: Duration, future: F) -> Within<F> {
+        Within::new(self.0.clone(), (since, limit), future)
     }
 
     async fn round_trip(&self, limit: Duration) -> Result<(), Error> {

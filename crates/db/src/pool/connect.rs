@@ -20,7 +20,7 @@ use crate::pool::between::Kind;
 use crate::pool::closing::close_idle;
 use crate::pool::handshake::session;
 use crate::pool::hosts::{Reached, reach};
-use crate::pool::opened::Opened;
+use crate::pool::opened::{Opened, Running};
 use crate::pool::opening::{opened, run_hook};
 use crate::pool::proof;
 use crate::pool::state::{Failures, Shared, State};
@@ -137,6 +137,7 @@ async fn connect_now(pool: &Shared) -> Result<Opened, ConnectError> {
             .map(|life| now + life.mul_f64(0.9 + 0.2 * fastrand::f64())),
         idle_since: now,
         suspect: false,
+        running: Running::default(),
     })
 }
 

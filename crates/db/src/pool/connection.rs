@@ -14,18 +14,17 @@ use sqlx::postgres::PgTransactionManager;
 use sqlx::{Connection as _, PgConnection, SqlStr};
 use sqlx_core::transaction::TransactionManager;
 
+use crate::caller;
 use crate::error::{Error, is_broken, is_conflict, is_stale_plan, loss};
-use crate::limits::Limits;
 use crate::metrics::CloseReason;
 use crate::pool::closing::{close_connections, close_unwanted, discard};
 use crate::pool::condition::Condition;
-use crate::pool::in_transaction::{InTransaction, Patience};
+use crate::pool::in_transaction::InTransaction;
 use crate::pool::opened::Opened;
 use crate::pool::recycle::{Undo, recycle, who_is_lost};
 use crate::pool::state::{Permit, Shared};
 use crate::pool::within::within;
 use crate::said::said;
-use crate::seen;
 use crate::session_effect::SessionEffect;
 use crate::sqlstate::Loss;
 
@@ -71,6 +70,10 @@ pub struct Connection {
     explicit: bool,
     /// How long its caller waited for it.
     pub(crate) waited: Duration,
+    /// When its caller asked, if that was for a single statement and without a wait: that is when the statement begins.
+    pub(crate) asked: Option<Instant>,
+    /// When the last answer was there.
+    pub(crate) answered: Option<Instant>,
     /// Longest wait for an answer.
     pub(crate) socket_timeout: Option<Duration>,
 }
@@ -94,6 +97,8 @@ impl Connection {
             loss: None,
             explicit: false,
             waited: Duration::ZERO,
+            asked: None,
+            answered: None,
             socket_timeout: None,
         }
     }
@@ -101,7 +106,7 @@ impl Connection {
     /// sqlx's own connection, in the hands of somebody who may do anything with it.
     pub(crate) fn lend(&mut self) -> &mut PgConnection {
         self.condition = self.condition.max(Condition::Lent);
-        seen::wrote();
+        caller::wrote();
         self.inner()
     }
 
@@ -121,11 +126,9 @@ impl Connection {
     /// goes well, for [`Connection::ended`].
     pub(crate) fn started(&mut self, sql: &SqlStr, effect: SessionEffect) -> Condition {
         if self.explicit
-            && let Some((_, permit)) = &self.held
-            && let Some(index) = permit.holding.holder
-            && let Some(holder) = permit.pool.state().holder(index)
+            && let Some((opened, _)) = &self.held
         {
-            holder.sql = Some(sql.clone());
+            *opened.running.text() = Some(sql.clone());
         }
         let left = match (effect, &mut self.transaction) {
             (SessionEffect::None, _) | (SessionEffect::Transaction, Some(_)) => Condition::Clean,
@@ -167,48 +170,6 @@ impl Connection {
         }
     }
 
-    /// Enters a transaction, before BEGIN is sent.
-    pub(crate) fn enter_transaction(&mut self, read_only: bool, limits: &Limits) {
-        let setting = self.pool().longest_pause();
-        self.transaction = Some(InTransaction::new(read_only, limits, setting));
-        self.condition = self.condition.max(Condition::InTransaction);
-    }
-
-    /// Leaves it, after COMMIT or ROLLBACK was answered.
-    pub(crate) fn leave_transaction(&mut self) {
-        if let Some(transaction) = self.transaction.take()
-            && self.condition < Condition::Lent
-        {
-            self.condition = match transaction.changed {
-                true => Condition::Changed,
-                false => Condition::Clean,
-            };
-        }
-    }
-
-    /// Leaves it, with a rollback that is sent before the next statement.
-    pub(crate) fn abandon_transaction(&mut self) {
-        if let Some(transaction) = self.transaction.take() {
-            let left = match transaction.changed {
-                true => Condition::Changed,
-                false => Condition::InTransaction,
-            };
-            self.condition = self.condition.max(left);
-        }
-    }
-
-    /// What the first statement that failed in the transaction said.
-    pub(crate) fn failure(&self) -> Option<String> {
-        self.transaction.as_ref()?.failed.clone()
-    }
-
-    /// Whether the server may have ended the transaction already.
-    pub(crate) fn is_transaction_doubtful(&self) -> bool {
-        let state = self.transaction.as_ref();
-        self.condition >= Condition::Lent
-            || state.is_none_or(|state| state.failed.is_some() || state.changed || state.doubtful)
-    }
-
     /// Whether nothing has made all connections anew since it was opened.
     pub(crate) fn is_of_now(&self) -> bool {
         let of_now = |(opened, permit): &(Opened, Permit)| {
@@ -233,12 +194,6 @@ impl Connection {
             return Err(Error::TransactionFailed(why.to_owned()));
         }
         Ok(())
-    }
-
-    /// How long the next answer may take, in a transaction.
-    pub(crate) fn patience(&self) -> Option<Patience> {
-        let transaction = self.transaction.as_ref()?;
-        Some(transaction.patience(self.socket_timeout))
     }
 
     /// One round trip, within `socket_timeout`.
@@ -309,7 +264,7 @@ impl Connection {
             match who_is_lost(&pool, &mut connection.inner, loss).await {
                 None if clean => {
                     pool.metrics.recycled.fetch_add(1, Relaxed);
-                    give_back(&mut permit, connection);
+                    give_back(&mut permit, connection, Instant::now());
                 }
                 None if undo == Undo::Anything => {
                     close_unwanted(&mut permit, connection, CloseReason::Lent);
@@ -326,16 +281,19 @@ impl Drop for Connection {
             return;
         };
         match self.condition {
-            Condition::Clean => give_back(&mut permit, connection),
+            Condition::Clean => {
+                // One for a single statement is held until its answer; of another one, its caller says when.
+                let ended = self.answered.filter(|_| !self.explicit);
+                give_back(&mut permit, connection, ended.unwrap_or_else(Instant::now));
+            }
             Condition::Broken => discard(&mut permit, connection, self.loss()),
             _ => self.recycle(permit, connection),
         }
     }
 }
 
-/// Makes a clean connection idle, or closes it if it is no longer wanted.
-fn give_back(permit: &mut Permit, connection: Opened) {
-    let now = Instant::now();
+/// Makes a clean connection idle, or closes it if it is no longer wanted. Its use ends `now`.
+fn give_back(permit: &mut Permit, connection: Opened, now: Instant) {
     let Permit { pool, holding, .. } = permit;
     let mut state = pool.state();
     holding.end(&mut state, now);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sqlx::SqlStr;
 use tokio::task;
 
-use crate::pool::opened::Opened;
+use crate::pool::opened::{Opened, Running};
 use crate::work::Work;
 
 /// Where a lease was taken.
@@ -22,7 +22,7 @@ pub(crate) enum Origin {
 
 /// Who asks for a connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller {
+pub(crate) struct Demand {
     pub(crate) origin: Origin,
     /// What it does, if it has said so.
     pub(crate) work: Option<Arc<Work>>,
@@ -32,10 +32,10 @@ pub(crate) struct Caller {
 
 /// Who holds a connection.
 pub(crate) struct Holder {
-    pub(crate) caller: Caller,
+    pub(crate) demand: Demand,
     pub(crate) since: Instant,
-    /// What it runs or ran last.
-    pub(crate) sql: Option<SqlStr>,
+    /// What it runs or ran last, if it was taken in the code.
+    pub(crate) running: Option<Running>,
     /// The task that took it, until that task gives it back.
     pub(crate) task: Option<task::Id>,
     pub(crate) backend: Option<Arc<str>>,
@@ -88,11 +88,15 @@ impl fmt::Display for Held {
 
 impl Holder {
     pub(crate) fn held(&self) -> Held {
-        let (place, sql) = match &self.caller.origin {
-            Origin::Code(place) => (Some(place.to_string()), self.sql.as_ref()),
-            Origin::Statement(sql) => (None, Some(sql)),
+        let (place, sql) = match &self.demand.origin {
+            Origin::Code(place) => {
+                let running = self.running.as_ref();
+                let sql = running.and_then(|running| running.text().clone());
+                (Some(place.to_string()), sql)
+            }
+            Origin::Statement(sql) => (None, Some(sql.clone())),
         };
-        let work = self.caller.work.as_ref();
+        let work = self.demand.work.as_ref();
         Held {
             work: work.and_then(|work| work.named()).map(str::to_owned),
             place,

@@ -1,10 +1,9 @@
 //! The pool as its users see it. Each promise is kept in a file of this folder, which imports only files below it:
 //!
-//! `close` · `replicas`, `check` · `watch` · `part` · `acquire` · `janitor` · `follow` · `queue`, `events` · `lease` ·
-//! `connection` · `in_transaction`, `recycle` · `control_connection` · `connect` · `opening` · `proof` · `hosts`, `in_turn` ·
-//! `handshake`, `first_question` · `pooler` · `closing` · `report` · `within` · `state` · `between` · `opened`, `permits`, `holder`,
-//! `servers`, `health`, `strain` · `condition`, `delay`, `pause`, `renewed`
-
+//! `close` · `replicas`, `check` · `watch` · `part` · `acquire` · `wait`, `janitor` · `follow` · `queue`, `events` · `lease` · `transacting` ·
+//! `connection` · `in_transaction`, `recycle` · `control_connection` · `connect` · `opening` · `proof` · `hosts`, `in_turn` · `handshake`,
+//! `first_question` · `pooler` · `closing` · `report` · `within` · `state` · `between` · `opened`, `permits`, `holder`, `servers`, `health`,
+//! `strain` · `condition`, `delay`, `pause`, `renewed`
 mod acquire;
 mod addresses;
 mod between;
@@ -47,17 +46,17 @@ mod report;
 mod servers;
 mod state;
 mod strain;
+mod transacting;
+mod wait;
 mod watch;
 mod within;
 
-use std::fmt;
-use std::panic::Location;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
+use std::{fmt, panic::Location};
 
 use futures_util::future::{join, join_all};
-use sqlx::PgConnection;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgConnection, postgres::PgConnectOptions};
 
 use crate::config::{Config, ConfigError};
 use crate::diagnosis::Diagnosis;
@@ -83,6 +82,7 @@ pub(crate) use crate::pool::recycle::{roll_back_to, who_is_lost};
 pub(crate) use crate::pool::state::LOCKS;
 pub(crate) use crate::pool::state::{Replica, Shared};
 pub(crate) use crate::pool::strain::LEASES;
+pub use crate::pool::within::Within;
 pub(crate) use crate::pool::within::{Limit, within};
 
 /// A pool of connections to one database. Clones are the same pool.

@@ -1,9 +1,9 @@
 //! An open connection, and what is known of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, SqlStr};
 
 /// The connection beside the pool, and when it was last used.
 pub(crate) struct Control {
@@ -26,6 +26,24 @@ pub(crate) struct Opened {
     pub(crate) idle_since: Instant,
     /// Has to answer a ping before its next use, however fresh.
     pub(crate) suspect: bool,
+    /// What its lease runs.
+    pub(crate) running: Running,
+}
+
+/// The text that a lease runs, or ran last. It has a lock of its own, so that a statement does not take the pool's to note it.
+#[derive(Clone, Default)]
+pub(crate) struct Running(Arc<Mutex<Option<SqlStr>>>);
+
+impl Running {
+    /// A lease that has run nothing yet.
+    pub(crate) fn begin(&self) -> Self {
+        *self.text() = None;
+        self.clone()
+    }
+
+    pub(crate) fn text(&self) -> MutexGuard<'_, Option<SqlStr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Opened {

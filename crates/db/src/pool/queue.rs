@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::consume_budget;
 
-use crate::deadline::{self, Deadline};
+use crate::caller::{self, Deadline};
 use crate::error::Error;
-use crate::pool::holder::Caller;
+use crate::pool::holder::Demand;
 use crate::pool::state::Shared;
 use crate::pool::within::within;
 use crate::queue_error::{PoolTimeout, QueueLimit};
@@ -19,11 +19,11 @@ use crate::work::{Turn, Work};
 /// there. The time is recorded also for those who wait in vain.
 pub(crate) async fn queue(
     pool: &Shared,
-    caller: &Caller,
+    demand: &Demand,
     since: Instant,
 ) -> Result<Instant, Error> {
-    let work = caller.work.as_deref();
-    let (longest, limit) = patience(pool, caller, since);
+    let work = demand.work.as_deref();
+    let (longest, limit) = patience(pool, demand, since);
     if let Err(error) = admit(pool, since, limit) {
         // Whoever asks again and again must not keep a thread from those whose turn it is.
         consume_budget().await;
@@ -48,7 +48,7 @@ pub(crate) async fn queue(
         Some(Err(_)) => return Err(Error::Closed),
         None => {
             let by_deadline = matches!(limit, Some(QueueLimit::Deadline(_)));
-            return Err(timed_out(pool, caller, since, by_deadline));
+            return Err(timed_out(pool, demand, since, by_deadline));
         }
     }
     let now = Instant::now();
@@ -65,7 +65,7 @@ pub(crate) async fn queue(
 /// Takes a turn of the caller's work, which is slow: while it has its share of the connections, this waits.
 pub(crate) async fn take_turn(
     pool: &Shared,
-    caller: &Caller,
+    demand: &Demand,
     work: &Arc<Work>,
     asked: Instant,
 ) -> Result<Turn, Error> {
@@ -73,7 +73,7 @@ pub(crate) async fn take_turn(
     if let Some(turn) = work.try_start(&permits.askers, permits.limit.load(Relaxed)) {
         return Ok(turn);
     }
-    let (mut longest, mut limit) = patience(pool, caller, asked);
+    let (mut longest, mut limit) = patience(pool, demand, asked);
     if let Some(delay) = &pool.permits.delay
         && delay.target < longest
     {
@@ -95,7 +95,7 @@ pub(crate) async fn take_turn(
         Some(target @ QueueLimit::Target(_)) => turned_away(pool, waiting, Some(expected), target),
         _ => timed_out(
             pool,
-            caller,
+            demand,
             asked,
             matches!(limit, Some(QueueLimit::Deadline(_))),
         ),
@@ -103,9 +103,9 @@ pub(crate) async fn take_turn(
 }
 
 /// How long a caller waits at most, and what says so: `pool_timeout` or its own deadline, whichever is sooner.
-fn patience(pool: &Shared, caller: &Caller, since: Instant) -> (Duration, Option<QueueLimit>) {
-    let left = deadline::current().map(|deadline| left(pool, deadline, since));
-    match (left, caller.pool_timeout) {
+fn patience(pool: &Shared, demand: &Demand, since: Instant) -> (Duration, Option<QueueLimit>) {
+    let left = caller::deadline().map(|deadline| left(pool, deadline, since));
+    match (left, demand.pool_timeout) {
         (Some(left), limit) if limit.is_none_or(|limit| left < limit) => {
             (left, Some(QueueLimit::Deadline(left)))
         }
@@ -203,12 +203,12 @@ impl Drop for Waiting<'_> {
 }
 
 /// The error of a caller who has waited in vain, with what the pool looks like.
-fn timed_out(pool: &Shared, caller: &Caller, since: Instant, by_deadline: bool) -> Error {
+fn timed_out(pool: &Shared, demand: &Demand, since: Instant, by_deadline: bool) -> Error {
     pool.metrics.timed_out.fetch_add(1, Relaxed);
     let view = pool.view();
     Error::PoolTimeout(Box::new(PoolTimeout {
         waited: since.elapsed(),
-        pool_timeout: caller.pool_timeout,
+        pool_timeout: demand.pool_timeout,
         by_deadline,
         limit: view.limit,
         in_use: view.in_use,
@@ -223,14 +223,14 @@ fn timed_out(pool: &Shared, caller: &Caller, since: Instant, by_deadline: bool) 
 /// Does what comes between the permit and the lease, until the caller's deadline if it carries one.
 pub(crate) async fn until_deadline<T>(
     pool: &Shared,
-    caller: &Caller,
+    demand: &Demand,
     since: Instant,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let Some(deadline) = deadline::current() else {
+    let Some(deadline) = caller::deadline() else {
         return work.await;
     };
     let left = left(pool, deadline, Instant::now());
     let done = within(pool, left, pin!(work)).await;
-    done.unwrap_or_else(|| Err(timed_out(pool, caller, since, true)))
+    done.unwrap_or_else(|| Err(timed_out(pool, demand, since, true)))
 }

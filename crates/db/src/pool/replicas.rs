@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::caller;
 use crate::pool::health::ReplicaStats;
 use crate::pool::state::{Replica, Shared};
 use crate::pool::watch::watch;
@@ -34,7 +35,7 @@ impl Pool {
             return self;
         };
         start_watch(replicas);
-        let needed = seen::needed();
+        let needed = caller::needed();
         let shows =
             |replica: &Replica| needed.is_some_and(|position| replica.health.shows(position));
         let fit = replicas

@@ -17,7 +17,7 @@ use crate::fleet::Instance;
 use crate::metrics::Metrics;
 use crate::pool::between::{Between, Kind};
 use crate::pool::health::Health;
-use crate::pool::holder::{Caller, Holder, Nested, Origin, Taken};
+use crate::pool::holder::{Demand, Holder, Nested, Origin, Taken};
 use crate::pool::opened::{Control, Opened};
 use crate::pool::permits::{Pace, Permits};
 use crate::pool::renewed::Renewed;
@@ -240,18 +240,18 @@ impl State {
     }
 
     /// Takes the connection that was used last.
-    pub(crate) fn take(&mut self, caller: &Caller, now: Instant) -> Option<Taken> {
+    pub(crate) fn take(&mut self, demand: &Demand, now: Instant) -> Option<Taken> {
         let connection = self.idle.pop()?;
         let nested = match self.explicit {
             0 => None,
             _ => self.nested(),
         };
-        let explicit = matches!(caller.origin, Origin::Code(_));
+        let explicit = matches!(demand.origin, Origin::Code(_));
         self.explicit += u32::from(explicit);
         let holder = Some(Holder {
-            caller: caller.clone(),
+            demand: demand.clone(),
             since: now,
-            sql: None,
+            running: explicit.then(|| connection.running.begin()),
             task: explicit.then(task::try_id).flatten(),
             backend: connection.backend.clone(),
             reported: false,
@@ -294,7 +294,7 @@ impl State {
         }
         let id = Some(task::try_id()?);
         let mine =
-            |holder: &&Holder| holder.task == id && matches!(holder.caller.origin, Origin::Code(_));
+            |holder: &&Holder| holder.task == id && matches!(holder.demand.origin, Origin::Code(_));
         self.holders.iter().flatten().find(mine)
     }
 
@@ -359,12 +359,12 @@ impl Holding {
             return;
         };
         state.free.push(index);
-        state.explicit -= u32::from(matches!(holder.caller.origin, Origin::Code(_)));
+        state.explicit -= u32::from(matches!(holder.demand.origin, Origin::Code(_)));
         let held = state.pace.record(holder.since, now);
         if holder.reported {
             self.late = Some(holder.describe());
         }
-        self.used = Some((held, holder.caller.work));
+        self.used = Some((held, holder.demand.work));
     }
 }
 

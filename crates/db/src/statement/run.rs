@@ -10,7 +10,6 @@ use futures_util::FutureExt;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgStatement};
 use sqlx::{Either, Execute, Executor, Postgres, SqlStr};
-use tokio::time::{Sleep, sleep_until};
 use tracing::Span;
 
 use crate::error::{Error, is_broken, is_stale_plan};
@@ -22,10 +21,7 @@ use crate::pool::{
 use crate::session_effect::{SessionEffect, controls_transaction};
 use crate::statement::again;
 use crate::statement::answer::{Answer, collect, pause};
-use crate::{seen, spans, usage};
-
-/// As good as no limit.
-const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+use crate::{caller, spans};
 
 /// A statement taken out of sqlx's query, so that it can be looked at and run a second time.
 #[derive(Clone)]
@@ -92,6 +88,8 @@ struct Timer<'s> {
     pool: &'s Shared,
     sql: &'s SqlStr,
     since: Instant,
+    /// When its answer was there.
+    ended: Option<Instant>,
     rows: u64,
     /// The first look at the socket after it was sent found nothing.
     quiet: bool,
@@ -102,11 +100,14 @@ struct Timer<'s> {
 }
 
 impl<'s> Timer<'s> {
-    fn start(pool: &'s Shared, sql: &'s SqlStr, waited: Duration) -> Self {
+    fn start(pool: &'s Shared, sql: &'s SqlStr, connection: &mut Connection) -> Self {
+        let asked = connection.asked.take();
+        let waited = std::mem::take(&mut connection.waited);
         Self {
             pool,
             sql,
-            since: Instant::now(),
+            since: asked.unwrap_or_else(Instant::now),
+            ended: None,
             rows: 0,
             quiet: false,
             outcome: Outcome::Cancelled,
@@ -137,11 +138,14 @@ impl Timer<'_> {
 
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
-        let time = self.since.elapsed();
+        let time = match self.ended {
+            Some(ended) => ended - self.since,
+            None => self.since.elapsed(),
+        };
         self.pool
             .metrics
             .statement(&self.outcome, time, self.waited);
-        usage::ran(time);
+        caller::ran(time);
         self.log(time);
         spans::rows(&self.span, self.rows);
         spans::ended(&self.span, &self.outcome);
@@ -249,22 +253,22 @@ pub(crate) async fn run(
 ) -> Result<(), sqlx::Error> {
     connection.verify()?;
     // What a replica carries out writes nothing, whatever functions it calls.
-    if seen::is_wanted() && pool.replica.is_none() && !only_reads(statement.sql.as_str()) {
-        seen::wrote();
+    if caller::writes_count() && pool.replica.is_none() && !only_reads(statement.sql.as_str()) {
+        caller::wrote();
     }
     let patience = match connection.transaction.is_some() {
         true => verify(connection, statement)?,
         false => None,
     };
     let limit = patience.as_ref().map(|patience| patience.limit);
-    let limit = limit.or(connection.socket_timeout).unwrap_or(NEVER);
-    let waited = std::mem::take(&mut connection.waited);
-    let mut timer = Timer::start(pool, &statement.sql, waited);
+    let limit = limit.or(connection.socket_timeout).unwrap_or(Duration::MAX);
+    let mut timer = Timer::start(pool, &statement.sql, connection);
     let transaction = connection.transaction.as_mut();
     let first = transaction.is_some_and(|state| std::mem::take(&mut state.untouched));
     // Text without arguments may be several statements, of which some have run, and is not prepared.
     let mut second_time = statement.arguments.is_none();
     loop {
+        timer.ended = None;
         let after = connection.started(&statement.sql, statement.effect);
         let sent = read(connection.inner(), statement, &mut timer, limit, answer);
         let Some(result) = sent.await else {
@@ -275,6 +279,8 @@ pub(crate) async fn run(
             return Err(error.into());
         };
         connection.ended(after, result.as_ref().copied());
+        timer.ended = Some(Instant::now());
+        connection.answered = timer.ended;
         match &result {
             Ok(()) => timer.outcome = Outcome::Ok,
             Err(error) => {
@@ -305,16 +311,14 @@ async fn read<A: Answer>(
     limit: Duration,
     answer: &mut A,
 ) -> Option<Result<(), sqlx::Error>> {
-    let limit = limit.min(NEVER);
-    let mut deadline = pin!(sleep_until((timer.since + limit).into()));
-    let mut ends = Limit::new(timer.pool, timer.since, limit);
+    let mut ends = pin!(Limit::new(timer.pool, timer.since, limit));
     let sent = statement.sent(timer.pool);
     if A::ONE_ROW {
         let mut row = connection.fetch_optional(sent);
         let row = poll_fn(|context| {
             let row = row.poll_unpin(context);
             timer.quiet |= row.is_pending();
-            until(&mut deadline, &mut ends, context, row)
+            until(ends.as_mut(), context, row)
         });
         let row = row.await?;
         return Some(row.map(|row| {
@@ -328,7 +332,7 @@ async fn read<A: Answer>(
         let ended = poll_fn(|context| {
             let ended = collect(&mut steps, context, &mut came);
             timer.quiet |= ended.is_pending() || !came.is_empty();
-            until(&mut deadline, &mut ends, context, ended)
+            until(ends.as_mut(), context, ended)
         })
         .await?;
         timer.rows += came.iter().filter(|step| step.is_right()).count() as u64;
@@ -338,30 +342,21 @@ async fn read<A: Answer>(
         }
         if A::STREAM {
             pause().await;
-            let now = Instant::now();
-            deadline.as_mut().reset((now + limit).into());
-            ends = Limit::new(timer.pool, now, limit);
+            ends.as_mut().restart(Instant::now(), limit);
         }
     }
 }
 
 /// What is there, or `None` once the deadline is over.
 fn until<T>(
-    deadline: &mut Pin<&mut Sleep>,
-    ends: &mut Limit<'_>,
+    ends: Pin<&mut Limit<&Shared>>,
     context: &mut Context<'_>,
     next: Poll<T>,
 ) -> Poll<Option<T>> {
-    if let Poll::Ready(next) = next {
-        return Poll::Ready(Some(next));
+    match next {
+        Poll::Ready(next) => Poll::Ready(Some(next)),
+        Poll::Pending => ends.poll_over(context).map(|()| None),
     }
-    while deadline.as_mut().poll(context).is_ready() {
-        let Some(more) = ends.more() else {
-            return Poll::Ready(None);
-        };
-        deadline.as_mut().reset((Instant::now() + more).into());
-    }
-    Poll::Pending
 }
 
 /// Nothing is sent in a transaction that has ended, or that would end it behind its back. Gives how long it may take.

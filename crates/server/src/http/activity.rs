@@ -69,10 +69,11 @@ impl Activity {
         self.phase.store(now << 2 | phase as u64, Relaxed);
     }
 
-    /// The answer is there; its first bytes on the wire begin the wait for the next request.
-    pub(crate) fn answered(&self) {
+    /// The service has the request, or the answer is there. Since when, nobody asks: the first bytes of the answer on the wire
+    /// begin the wait for the next request.
+    pub(crate) fn turn(&self, phase: Phase) {
         let since = self.phase.load(Relaxed) & !3;
-        self.phase.store(since | Phase::Idle as u64, Relaxed);
+        self.phase.store(since | phase as u64, Relaxed);
     }
 
     /// The phase, and since when.

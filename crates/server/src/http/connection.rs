@@ -69,7 +69,7 @@ async fn exchange(
     let app = RefCell::new(app);
     let service = service_fn(move |mut request: Request<Incoming>| {
         if request.body().is_end_stream() {
-            activity.enter(Phase::Busy);
+            activity.turn(Phase::Busy);
         } else {
             activity.enter(Phase::Body);
             request.extensions_mut().insert(activity.clone());
@@ -129,7 +129,7 @@ async fn respond(
     } else if activity.order() != Order::Stay {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    activity.answered();
+    activity.turn(Phase::Idle);
     Ok(response)
 }
 

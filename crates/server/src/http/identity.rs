@@ -1,18 +1,16 @@
 //! What tells one request from all others: its id, and the trace it belongs to. Clients may bring both; a handler finds them
 //! among its request's headers, ready to be passed on.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use axum::extract::Request;
+use axum::http::header::Entry;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use tracing::Span;
-use tracing::instrument::{Instrument as _, Instrumented};
 use uuid::Uuid;
 
 use crate::traces::Trace;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// The target of the span with a request's id. Whatever is logged, it stays: a line without it does not say whose it is.
-pub(crate) const SPAN: &str = "server::request_id";
 
 /// The longest id that is taken from a client.
 const LONGEST_ID: usize = 128;
@@ -20,35 +18,36 @@ const LONGEST_ID: usize = 128;
 /// The identity of a request.
 pub(crate) struct Identity {
     id: HeaderValue,
-    /// What is logged meanwhile carries it.
-    pub(crate) span: Span,
     pub(crate) trace: Trace,
 }
 
 impl Identity {
     /// Takes the id from the client, if it is one that can stand in a log, or makes one; and leaves in the headers what a
     /// handler may pass on: the id, and the trace with this request as the parent.
-    pub(crate) fn of(request: &mut Request, method: &'static str) -> Self {
-        let trace = Trace::of(request, method);
-        let headers = request.headers_mut();
-        let given = headers.get(REQUEST_ID).filter(|id| is_id(id)).cloned();
-        let id = given.unwrap_or_else(new_id);
-        // In the place of all that the client has sent.
-        headers.insert(REQUEST_ID, id.clone());
-        let text = id.to_str().unwrap_or_default();
-        let span = match &trace.id {
-            Some(trace) => {
-                tracing::error_span!(target: SPAN, "request", request_id = text, trace_id = trace.as_str())
+    pub(crate) fn of(
+        request: &mut Request,
+        method: &'static str,
+        route: Option<&str>,
+        traces: bool,
+    ) -> Self {
+        let trace = Trace::of(request, (method, route), traces);
+        let id = match request.headers_mut().entry(REQUEST_ID) {
+            Entry::Occupied(mut given) => {
+                let id = Some(given.get()).filter(|id| is_id(id)).cloned();
+                let id = id.unwrap_or_else(new_id);
+                // In the place of all that the client has sent.
+                given.insert(id.clone());
+                id
             }
-            None => tracing::error_span!(target: SPAN, "request", request_id = text),
+            Entry::Vacant(place) => place.insert(new_id()).clone(),
         };
-        Self { id, span, trace }
+        Self { id, trace }
     }
 
-    /// What belongs to the request: its lines carry the id, and its spans are in the trace.
-    pub(crate) fn around<F>(&self, work: F) -> Instrumented<Instrumented<F>> {
-        let traced = work.instrument(self.trace.span.clone());
-        traced.instrument(self.span.clone())
+    /// Whatever is logged in the name of the caller carries the id, and the trace.
+    pub(crate) fn name(&self, caller: &mut db::Caller) {
+        let id = self.id.to_str().unwrap_or_default();
+        caller.set_id(id, self.trace.id.as_deref());
     }
 
     /// Puts the id into the answer.
@@ -64,10 +63,15 @@ fn is_id(value: &HeaderValue) -> bool {
     (1..=LONGEST_ID).contains(&bytes.len()) && bytes.iter().all(is_allowed)
 }
 
-/// A UUID that sorts by time.
+/// A UUIDv7, which sorts by time. Its random bits tell it from others and are no secret.
 fn new_id() -> HeaderValue {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let milliseconds = since_1970.map_or(0, |time| time.as_millis() as u64);
+    let mut random = [0; 10];
+    fastrand::fill(&mut random);
+    let id = uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid();
     let mut text = Uuid::encode_buffer();
-    let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+    let text = id.hyphenated().encode_lower(&mut text);
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 

@@ -4,10 +4,11 @@ use std::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use db::Caller;
 
 use crate::settings::Environment;
 
@@ -16,6 +17,8 @@ const LINES: u32 = 50;
 
 /// What is said of one request.
 pub(crate) struct Line<'a> {
+    /// In whose name it is written.
+    pub(crate) caller: &'a Arc<Caller>,
     pub(crate) method: &'static str,
     pub(crate) path: &'a str,
     pub(crate) route: &'a str,
@@ -84,10 +87,10 @@ impl Lines {
     /// Logs a request, or counts it for the line of this second.
     pub(crate) fn log(&self, line: &Line<'_>) {
         if !line.is_work {
-            line.write_quietly();
+            db::as_caller(line.caller.clone(), || line.write_quietly());
         } else if tracing::enabled!(target: "server::request", tracing::Level::INFO) {
             if self.written.load(Relaxed) < LINES && self.written.fetch_add(1, Relaxed) < LINES {
-                self.write(line);
+                db::as_caller(line.caller.clone(), || self.write(line));
             } else {
                 self.count(line);
             }

@@ -3,13 +3,15 @@
 pub(crate) mod accept;
 mod activity;
 mod connection;
+pub(crate) mod exchange;
 pub(crate) mod extract;
-pub(crate) mod identity;
-pub(crate) mod lines;
+mod identity;
+mod lines;
 pub(crate) mod listener;
 pub(crate) mod middleware;
 mod own_writes;
 pub(crate) mod page;
 mod request;
+pub mod rfc3339;
 mod stream;
-pub(crate) mod writes;
+mod writes;

@@ -16,28 +16,24 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// One client, as far as its cookie tells.
 pub(crate) struct Client {
-    pool: db::Pool,
-    seen: Arc<db::Seen>,
+    pub(crate) seen: Arc<db::Seen>,
 }
 
 impl Client {
-    pub(crate) fn of(pool: db::Pool, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let seen = token(headers).map(db::Seen::of_token);
         Self {
-            pool,
             seen: Arc::new(seen.unwrap_or_default()),
         }
     }
 
-    /// Has what is read inside show what the client wrote before, and gives the client what it wrote inside.
-    pub(crate) async fn around(&self, answer: impl Future<Output = Response>) -> Response {
-        let mut response = db::with_seen(self.seen.clone(), answer).await;
-        if let Some(token) = self.pool.token(&self.seen).await
-            && let Ok(cookie) = HeaderValue::from_str(&cookie(&token, lifetime(self.pool.config())))
+    /// Gives the client how far it has written.
+    pub(crate) async fn sign(&self, pool: &db::Pool, response: &mut Response) {
+        if let Some(token) = pool.token(&self.seen).await
+            && let Ok(cookie) = HeaderValue::from_str(&cookie(&token, lifetime(pool.config())))
         {
             response.headers_mut().append(SET_COOKIE, cookie);
         }
-        response
     }
 }
 

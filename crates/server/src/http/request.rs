@@ -64,7 +64,7 @@ pub(crate) async fn read(request: Request, limit: Duration) -> Result<Request, R
         }
     };
     if let Some(activity) = parts.extensions.remove::<Arc<Activity>>() {
-        activity.enter(Phase::Busy);
+        activity.turn(Phase::Busy);
     }
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }

@@ -1,7 +1,5 @@
 //! What is counted of every request. The handles are kept: to look one up by its labels takes several allocations.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
@@ -50,12 +48,46 @@ impl Drop for Active {
     }
 }
 
-/// Of one route, the histogram of each method and status; there is no status where there was no answer.
-type OfRoute = Vec<(&'static str, Option<StatusCode>, Histogram)>;
+/// The histograms of one route, of each method and status: a list that only grows, so that nobody waits for a lock. There is no
+/// status where there was no answer.
+#[derive(Default)]
+pub(crate) struct Times(OnceLock<Box<Kept>>);
 
-thread_local! {
-    // For each thread, because they would wait for each other's lock.
-    static HISTOGRAMS: RefCell<HashMap<String, OfRoute>> = RefCell::default();
+struct Kept {
+    method: &'static str,
+    /// A route that is none of the service's answers for two labels.
+    route: String,
+    status: Option<StatusCode>,
+    histogram: Histogram,
+    next: Times,
+}
+
+impl Times {
+    /// Records how long a request waited for the head of its answer, or until its client went away.
+    pub(crate) fn record(
+        &self,
+        method: &'static str,
+        route: &str,
+        status: Option<StatusCode>,
+        elapsed: Duration,
+    ) {
+        let mut times = self;
+        loop {
+            let kept = times.0.get_or_init(|| {
+                Box::new(Kept {
+                    method,
+                    route: route.to_owned(),
+                    status,
+                    histogram: look_up(method, route, status),
+                    next: Self::default(),
+                })
+            });
+            if (kept.method, kept.status) == (method, status) && kept.route == route {
+                return kept.histogram.record(elapsed);
+            }
+            times = &kept.next;
+        }
+    }
 }
 
 /// What the process has answered on its services' own routes.
@@ -101,28 +133,6 @@ pub(crate) fn error_type(status: Option<&StatusCode>) -> Option<&str> {
 pub(crate) fn count(status: StatusCode, elapsed: Duration) {
     TIMES.record(elapsed);
     ERRORS.fetch_add(u64::from(status.is_server_error()), Relaxed);
-}
-
-/// Records how long a request waited for the head of its answer, or until its client went away.
-pub(crate) fn record(
-    method: &'static str,
-    route: &str,
-    status: Option<StatusCode>,
-    elapsed: Duration,
-) {
-    HISTOGRAMS.with_borrow_mut(|routes| {
-        if let Some(kept) = routes.get(route)
-            && let Some((.., histogram)) = kept
-                .iter()
-                .find(|kept| (kept.0, kept.1) == (method, status))
-        {
-            return histogram.record(elapsed);
-        }
-        let histogram = look_up(method, route, status);
-        histogram.record(elapsed);
-        let kept = routes.entry(route.to_owned()).or_default();
-        kept.push((method, status, histogram));
-    });
 }
 
 fn look_up(method: &'static str, route: &str, status: Option<StatusCode>) -> Histogram {

@@ -5,6 +5,8 @@ mod client;
 use client::DEADLINE;
 pub use client::{Response, read_response, rejected, request};
 
+pub use crate::log_format::Text as LogText;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
