@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Error;
+use crate::http::json;
 
 /// A JSON body, of a request or of a response.
 ///
@@ -88,7 +89,7 @@ fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         let mut body = Vec::with_capacity(1024);
-        if let Err(error) = serde_json::to_writer(&mut body, &self.0) {
+        if let Err(error) = json::write(&mut body, &self.0) {
             return Error::internal(error).into_response();
         }
         let mut response = Response::new(Body::from(body));

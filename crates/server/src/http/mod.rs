@@ -6,6 +6,7 @@ mod connection;
 pub(crate) mod exchange;
 pub(crate) mod extract;
 mod identity;
+mod json;
 mod lines;
 pub(crate) mod listener;
 pub(crate) mod middleware;
