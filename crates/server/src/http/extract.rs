@@ -1,5 +1,7 @@
 //! Extractors that answer with an [`Error`] what they cannot read: axum's own answer in plain text.
 
+use std::cell::Cell;
+
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -86,12 +88,24 @@ fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     Ok(value)
 }
 
+/// The bytes that a new body has room for. The most is little, because a short answer keeps it too, until its client has
+/// read it.
+const LEAST: usize = 1024;
+const MOST: usize = 16 * 1024;
+
+thread_local! {
+    /// The longest body of late: a body that grows beyond its room is copied.
+    static EXPECTED: Cell<usize> = const { Cell::new(LEAST) };
+}
+
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        let mut body = Vec::with_capacity(1024);
+        let expected = EXPECTED.get();
+        let mut body = Vec::with_capacity(expected);
         if let Err(error) = json::write(&mut body, &self.0) {
             return Error::internal(error).into_response();
         }
+        EXPECTED.set(body.len().max(expected - expected / 16).clamp(LEAST, MOST));
         let mut response = Response::new(Body::from(body));
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(CONTENT_TYPE, json);
