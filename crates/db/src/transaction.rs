@@ -78,7 +78,7 @@ impl TransactionOptions {
 pub struct Transaction<'c> {
     connection: MaybeLease<'c>,
     /// How the transaction around this one was, and is again when this one is undone.
-    around: Option<InTransaction>,
+    around: Option<Box<InTransaction>>,
     open: bool,
     /// Where it goes when it is dropped.
     left: Option<Left>,
@@ -272,7 +272,7 @@ impl<'c> Transaction<'c> {
     fn restore(&mut self, doubtful: bool) {
         if let (Some(around), Some(state)) = (self.around.take(), &mut self.connection.transaction)
         {
-            state.restore(around, doubtful);
+            state.restore(*around, doubtful);
         }
     }
 }

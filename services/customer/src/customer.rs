@@ -209,3 +209,26 @@ fn answer(constraint: &str) -> Option<Error> {
     };
     Some(Error::field(field, detail))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::extract::Request;
+    use axum::handler::Handler;
+    use sqlx::Executor as _;
+
+    #[tokio::test]
+    async fn the_future_of_a_request_is_small() {
+        let config = db::Config::parse("postgres://localhost/nowhere").unwrap();
+        let pool = db::Pool::new(config);
+        let statement = pool.fetch_optional(sqlx::query("select 1"));
+        let handler = Handler::call(read, Request::default(), pool.clone());
+        let request = server::testing::around_a_handler() + size_of_val(&*handler);
+        let statement = size_of_val(&*statement);
+        assert!(
+            request <= 1_500,
+            "{request} bytes around the handler and in it"
+        );
+        assert!(statement <= 1_300, "{statement} bytes in its statement");
+    }
+}

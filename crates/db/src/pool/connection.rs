@@ -59,7 +59,8 @@ pub struct Connection {
     held: Option<(Opened, Permit)>,
     pub(crate) condition: Condition,
     /// The transaction that this lease is in, if [`Transaction`](crate::Transaction) has begun one.
-    pub(crate) transaction: Option<InTransaction>,
+    /// Boxed, because every statement would carry its size.
+    pub(crate) transaction: Option<Box<InTransaction>>,
     /// The caller has waited long enough: cancel what runs without further patience.
     pub(crate) overdue: bool,
     /// The session had ended before the last statement was sent.
@@ -147,7 +148,7 @@ impl Connection {
     pub(crate) fn ended(&mut self, after: Condition, result: Result<(), &sqlx::Error>) {
         self.transaction
             .iter_mut()
-            .for_each(InTransaction::answered);
+            .for_each(|transaction| transaction.answered());
         match result {
             Ok(()) => self.condition = after,
             Err(error) if is_broken(error) => self.condition = Condition::Broken,

@@ -9,7 +9,8 @@ impl Connection {
     /// Enters a transaction, before BEGIN is sent.
     pub(crate) fn enter_transaction(&mut self, read_only: bool, limits: &Limits) {
         let setting = self.pool().longest_pause();
-        self.transaction = Some(InTransaction::new(read_only, limits, setting));
+        let begun = InTransaction::new(read_only, limits, setting);
+        self.transaction = Some(Box::new(begun));
         self.condition = self.condition.max(Condition::InTransaction);
     }
 

@@ -19,6 +19,8 @@ pub(crate) trait Answer: Send {
     const ONE_ROW: bool = false;
     /// The rows are handed out as they come.
     const STREAM: bool = false;
+    /// So many steps are expected.
+    const ROOM: usize = 1;
 
     fn take(&mut self, steps: impl Iterator<Item = Step>);
 

@@ -1,5 +1,6 @@
 //! `&Pool` and `&mut Connection` as sqlx executors: the only file that speaks sqlx's building-block trait.
 
+use std::future::ready;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -29,10 +30,14 @@ impl<'p> Executor<'p> for &Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let (pool, statement) = (self.clone(), Statement::new(query));
+        let pool = self.clone();
+        let statement = match Statement::new(query) {
+            Ok(statement) => statement,
+            Err(error) => return refused(error),
+        };
         Box::pin(async move {
             let mut result = PgQueryResult::default();
-            run_on_pool(&pool, &statement?, &mut result).await?;
+            run_on_pool(&pool, &statement, &mut result).await?;
             Ok(result)
         })
     }
@@ -56,10 +61,14 @@ impl<'p> Executor<'p> for &Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let (pool, statement) = (self.clone(), Statement::new(query));
+        let pool = self.clone();
+        let statement = match Statement::new(query) {
+            Ok(statement) => statement,
+            Err(error) => return refused(error),
+        };
         Box::pin(async move {
             let mut row = None;
-            run_on_pool(&pool, &statement?, &mut row).await?;
+            run_on_pool(&pool, &statement, &mut row).await?;
             Ok(row)
         })
     }
@@ -160,6 +169,11 @@ impl<'c> Executor<'c> for &'c mut Connection {
     {
         self.lend().describe(sql)
     }
+}
+
+/// What sqlx could not encode. It is told here, so that a future does not hold its statement twice.
+fn refused<'e, T: Send + 'e>(error: sqlx::Error) -> BoxFuture<'e, Result<T, sqlx::Error>> {
+    Box::pin(ready(Err(error)))
 }
 
 /// Runs a statement on a lease or in a transaction. One that a replica fails in sends the next of them to the primary.

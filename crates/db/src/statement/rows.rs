@@ -22,6 +22,8 @@ impl Arrived {
 
 impl Answer for Arrived {
     const STREAM: bool = true;
+    /// A page of twenty, one more that says whether another page follows, and the end.
+    const ROOM: usize = 22;
 
     fn take(&mut self, steps: impl Iterator<Item = Step>) {
         self.with(|(arrived, any)| {

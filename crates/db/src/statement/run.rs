@@ -327,7 +327,7 @@ async fn read<A: Answer>(
         }));
     }
     let mut steps = connection.fetch_many(sent);
-    let mut came = Vec::new();
+    let mut came = Vec::with_capacity(A::ROOM);
     loop {
         let ended = poll_fn(|context| {
             let ended = collect(&mut steps, context, &mut came);

@@ -7,6 +7,12 @@ pub use client::{Response, read_response, rejected, request};
 
 pub use crate::log_format::Text as LogText;
 
+/// The size of the future that is around the handler of each request, in bytes.
+#[must_use]
+pub fn around_a_handler() -> usize {
+    crate::http::middleware::AROUND_A_HANDLER
+}
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
