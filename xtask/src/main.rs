@@ -3,6 +3,7 @@
 #![warn(clippy::too_many_lines)]
 
 mod compare;
+mod cost;
 mod database;
 mod dev;
 mod fill;
@@ -11,8 +12,10 @@ mod given;
 mod http;
 mod libpq;
 mod load;
+mod memory;
 mod number;
 mod output;
+mod performance;
 mod prepare;
 mod process;
 mod ready;
@@ -36,6 +39,7 @@ cargo xtask filters [--rows N]…           what every combination of the lists'
 cargo xtask prepare [--check]             renew the query data in .sqlx, or only tell whether it is stale
 cargo xtask load [options]                load a service, watch its pool, draw a report, recommend a limit
 cargo xtask compare [options]             compare a request's cost with that of plain sqlx and of deadpool
+cargo xtask cost [--write]                count a request's instructions and allocations, and hold them to the budget
 cargo xtask survive [parts] [options]     do the services harm, and check that nothing is lost
 cargo xtask structure                     check imports and the lengths of files and functions
 
@@ -63,6 +67,7 @@ fn run(arguments: &[String]) -> Result<()> {
         Some(("prepare", options)) => prepare::run(options),
         Some(("load", options)) => load::run(options),
         Some(("compare", options)) => compare::run(options),
+        Some(("cost", options)) => cost::run(options),
         Some(("structure", options)) => structure::run(options),
         Some(("survive", options)) => survive::run(options),
         None | Some(("--help" | "-h" | "help", _)) => {

@@ -29,6 +29,11 @@ pub(crate) fn raise() -> Result<u32> {
     Ok(hard)
 }
 
+/// What a program is started under to have that limit.
+pub(crate) fn limited(limit: u32) -> Vec<String> {
+    vec!["prlimit".to_owned(), format!("--nofile={limit}:{limit}")]
+}
+
 /// Connections that we and the service can have, each with that limit.
 pub(crate) fn room(limit: u32) -> usize {
     (limit as usize).saturating_sub(OTHERS).min(PORTS)

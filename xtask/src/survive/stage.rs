@@ -25,8 +25,8 @@ pub(crate) struct Instance {
     /// The pool's settings, as in a URL.
     pub(crate) pool: String,
     pub(crate) variables: Vec<(&'static str, String)>,
-    /// File descriptors that it may have.
-    pub(crate) files: Option<u32>,
+    /// The program that starts it, with that program's arguments; empty if there is none.
+    pub(crate) under: Vec<String>,
     /// A file for what it prints.
     pub(crate) log: Option<PathBuf>,
 }
@@ -39,7 +39,7 @@ impl Instance {
             port: free_port()?,
             pool: String::new(),
             variables: Vec::new(),
-            files: None,
+            under: Vec::new(),
             log: None,
         })
     }
@@ -89,15 +89,11 @@ impl Stage {
     pub(crate) fn start(&mut self, instance: &Instance) -> Result<u32> {
         let url = format!("{}?{}", self.cluster.url(DATABASE), instance.pool);
         let program = self.programs.join(instance.package);
-        let process = match instance.files {
-            None => Process::new(&instance.name, &program, &[], &url),
-            Some(files) => {
-                let limit = format!("--nofile={files}:{files}");
-                let arguments = [limit.as_str(), &program.to_string_lossy()];
-                Process::new(&instance.name, Path::new("prlimit"), &arguments, &url)
-            }
-        };
-        let mut process = process
+        let mut command: Vec<_> = instance.under.iter().map(String::as_str).collect();
+        let program = program.to_string_lossy();
+        command.push(&program);
+        let first = Path::new(command.remove(0));
+        let mut process = Process::new(&instance.name, first, &command, &url)
             .port(instance.port)
             .folder(&self.folder)
             .no_variables(&release::IN_THE_WAY);

@@ -46,7 +46,7 @@ pub(crate) fn run(programs: &Path, seconds: u32, target: bool) -> Result<Report>
     let limit = files::raise()?;
     let mut stage = Stage::new(programs, Cluster::temporary()?)?;
     let mut instance = Instance::new("sleeper", "sleeper")?;
-    instance.files = Some(limit);
+    instance.under = files::limited(limit);
     instance.pool = format!("connection_limit={CONNECTIONS}");
     if target {
         instance.pool += &format!("&queue_target={TARGET_MS}ms");

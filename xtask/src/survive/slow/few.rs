@@ -6,6 +6,7 @@ use super::crowd::Crowd;
 use super::kinds::Kind;
 use crate::http;
 use crate::output::Result;
+use crate::survive::files;
 use crate::survive::report::Report;
 use crate::survive::stage::{Instance, Stage};
 
@@ -18,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(stage: &mut Stage, report: &mut Report) -> Result<()> {
     let mut instance = Instance::new("customer", "few-files")?;
-    instance.files = Some(FILES);
+    instance.under = files::limited(FILES);
     stage.start_ready(&instance)?;
     let mut crowd = Crowd::open(Kind::HalfBody, CLIENTS, instance.port);
     while !crowd.complete {

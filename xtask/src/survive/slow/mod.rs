@@ -4,7 +4,6 @@ mod bystander;
 mod crowd;
 mod few;
 mod kinds;
-mod memory;
 mod sockets;
 
 use std::path::Path;
@@ -15,11 +14,11 @@ use local_postgres::Cluster;
 use self::bystander::{Now, Phase, Seen};
 use self::crowd::Crowd;
 use self::kinds::{KINDS, Kind};
-use self::memory::Program;
 use super::files;
 use super::report::{Limits, Report, figure};
 use super::stage::{Instance, Stage};
 use super::times::milliseconds;
+use crate::memory::Program;
 use crate::output::{Result, progress};
 
 /// How long the other clients are measured alone.
@@ -55,7 +54,7 @@ pub(crate) fn run(programs: &Path, clients: u32) -> Result<Report> {
     let limit = files::raise()?;
     let mut stage = Stage::new(programs, Cluster::temporary()?)?;
     let mut instance = Instance::new("customer", "customer")?;
-    instance.files = Some(limit);
+    instance.under = files::limited(limit);
     // What is tested are the deadlines; a connection that makes room for another one has not met its own.
     instance
         .variables
