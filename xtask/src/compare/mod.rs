@@ -13,7 +13,7 @@ use self::services::{CONNECTIONS, NAMES, Services};
 use self::table::Sample;
 use crate::number::number;
 use crate::output::{Result, progress, say};
-use crate::release;
+use crate::{performance, release};
 
 const HELP: &str = "\
 Compares what a request costs: answered by our service customer, by plain axum and sqlx, and by axum and
@@ -25,6 +25,7 @@ cargo xtask compare [options]
   --rounds N     rounds that count; one before them warms up (default: 5)
   --requests N   requests to each service in a round, for each table (default: 80000; a service should have work for
                  2 s or more, because its CPU time is counted in steps of 10 ms)
+  --write        write the tables into docs/performance.md and two of their ratios into README.md
   --help         print this
 
 With the defaults the load takes about two minutes. Leave the machine alone meanwhile.";
@@ -38,6 +39,7 @@ const LEAST_SECONDS: f64 = 2.0;
 struct Options {
     rounds: usize,
     requests: u32,
+    write: bool,
 }
 
 impl Options {
@@ -46,6 +48,7 @@ impl Options {
         let mut options = Self {
             rounds: 5,
             requests: 80_000,
+            write: false,
         };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -53,6 +56,7 @@ impl Options {
             match argument.as_str() {
                 "--rounds" => options.rounds = number(1)? as usize,
                 "--requests" => options.requests = number(CONCURRENCY)?,
+                "--write" => options.write = true,
                 "--help" | "-h" => return Ok(None),
                 unknown => return Err(format!("there is no option `{unknown}`.\n\n{HELP}").into()),
             }
@@ -76,6 +80,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     };
     // Before the build, which may take minutes: what is missing is said at once.
     let ab = ab::version()?;
+    let commit = performance::commit()?;
     let programs = release::build(&services::BUILDS)?;
     progress("Starting a temporary PostgreSQL");
     let cluster = Cluster::temporary()?;
@@ -84,8 +89,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let outcome = compare(&mut services, &options);
     // Also after an error.
     services.stop();
-    report(&outcome?, &options, &machine::describe(&cluster, &ab)?);
-    Ok(())
+    let machine = format!("{}; commit {commit}", machine::describe(&cluster, &ab)?);
+    let report = report(&outcome?, &options, &machine);
+    say(&report);
+    match options.write {
+        true => performance::write_compared(&report),
+        false => Ok(()),
+    }
 }
 
 fn compare(services: &mut Services<'_>, options: &Options) -> Result<Vec<Request>> {
@@ -141,17 +151,15 @@ fn run_round(
     Ok(samples)
 }
 
-fn report(requests: &[Request], options: &Options, machine: &str) {
-    say(format_args!(
+fn report(requests: &[Request], options: &Options, machine: &str) -> String {
+    let mut report = format!(
         "{machine}; --rounds {} --requests {}, {CONCURRENCY} at a time; {CONNECTIONS} connections each.",
         options.rounds, options.requests
-    ));
+    );
     for request in requests {
-        say(format_args!(
-            "\n{}, `GET {}`:\n",
-            request.title, request.route
-        ));
-        say(table::table(&NAMES, &request.rounds));
+        let Request { title, route, .. } = request;
+        let table = table::table(&NAMES, &request.rounds);
+        report += &format!("\n\n{title}, `GET {route}`:\n\n{table}");
     }
     let shortest = shortest_load(requests, options);
     if shortest < LEAST_SECONDS {
@@ -160,6 +168,7 @@ fn report(requests: &[Request], options: &Options, machine: &str) {
              With more --requests, so that each takes {LEAST_SECONDS} s or more, it can be trusted."
         ));
     }
+    report
 }
 
 /// In seconds.
@@ -183,8 +192,15 @@ mod tests {
     #[test]
     fn options_have_defaults_and_limits() {
         let options = read("--rounds 1 --requests 2000").unwrap();
-        let (rounds, requests) = (1, 2000);
-        assert_eq!(options, Some(Options { rounds, requests }));
+        let (rounds, requests, write) = (1, 2000, false);
+        assert_eq!(
+            options,
+            Some(Options {
+                rounds,
+                requests,
+                write
+            })
+        );
         assert_eq!(read("").unwrap().map(|options| options.rounds), Some(5));
         assert_eq!(read("--rounds 3 --help").unwrap(), None);
         for (line, part) in [

@@ -18,6 +18,9 @@ Debian, Ubuntu: apt install valgrind; Fedora: dnf install valgrind; Alpine: apk 
 /// a second that a service answers otherwise hardly any has.
 const NO_LINES: &str = "info,server::request=warn";
 
+/// As many wherever it is counted; valgrind runs one at a time.
+const WORKERS: &str = "2";
+
 /// Fills the caches, opens all connections and prepares the statements.
 const WARM_UP: u32 = 300;
 /// The difference of these two counts, so that what begins and ends a phase does not.
@@ -71,7 +74,9 @@ impl Service {
             format!("--callgrind-out-file={}", folder.join("counts").display()),
             format!("--vgdb-prefix={}", folder.join("vgdb").display()),
         ];
-        instance.variables.push(("RUST_LOG", NO_LINES.to_owned()));
+        let variables = [("RUST_LOG", NO_LINES), ("TOKIO_WORKER_THREADS", WORKERS)];
+        let variables = variables.map(|(name, value)| (name, value.to_owned()));
+        instance.variables.extend(variables);
         stage.start(&instance)?;
         let port = instance.port;
         stage.wait_until(&format!("{package} does not answer under valgrind"), || {
