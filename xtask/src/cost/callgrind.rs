@@ -20,6 +20,9 @@ pub(crate) struct Profile {
     pub(crate) allocations: f64,
 }
 
+/// What one request takes, by its name.
+pub(crate) type Costs = Vec<(String, Profile)>;
+
 impl Profile {
     /// From the text of a file in callgrind's format, with the position `line`.
     pub(crate) fn read(text: &str) -> Self {

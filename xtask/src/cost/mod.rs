@@ -6,6 +6,7 @@ mod idle;
 mod requests;
 mod table;
 mod valgrind;
+mod verdict;
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,7 @@ use std::path::Path;
 use local_postgres::Cluster;
 
 use self::budget::Budget;
-use self::callgrind::Profile;
+use self::callgrind::Costs;
 use self::requests::Request;
 use self::valgrind::Service;
 use crate::compare::machine;
@@ -47,8 +48,6 @@ const LIST: &str = "/api/customers";
 /// The pool of the other two programs has as many connections.
 const POOL: &str = "connection_limit=20";
 const NOBODY: &str = "019b0000-0000-7000-8000-000000000000";
-
-type Costs = Vec<(String, Profile)>;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let write = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {

@@ -1,7 +1,7 @@
 //! What was counted, as a table.
 
-use super::Costs;
 use super::budget::{Idle, MOST_MEMORY, MOST_START};
+use super::callgrind::Costs;
 
 /// Markdown: one row for each request, and those of the service beside.
 pub(crate) fn table(costs: &Costs, idle: &Idle) -> String {
