@@ -5,7 +5,7 @@ use std::thread;
 use crate::output::Result;
 use crate::survive::client::{self, Client};
 
-/// Connections, each with one request at a time. With five the counts of two runs differ least: by 0.3 % for a row, with
+/// Connections, each with one request at a time. With five the counts of two runs differ least: a row's by 0.3 %, with
 /// twenty by 1 %.
 const CLIENTS: u32 = 5;
 

@@ -8,8 +8,6 @@ use super::budget::{Budget, Idle, LEAST, MOST_MEMORY, MOST_START, is_ours};
 const TOLERANCE: f64 = 0.02;
 /// Below its budget by more, it is to be written down.
 const LOWER: f64 = 0.01;
-/// The comparison programs have not changed: if they differ by more, the compiler or the machine has.
-const ELSEWHERE: f64 = 0.01;
 
 /// So many functions are named.
 const NAMED: usize = 12;
@@ -74,7 +72,7 @@ impl Budget {
         let grown = after.iter().map(|(function, cost)| {
             let known = before.get(function).copied();
             // What is not written down has taken less than the least that is.
-            (cost - known.unwrap_or(0.0), function, known, *cost)
+            (cost - known.unwrap_or(LEAST), function, known, *cost)
         });
         let mut grown: Vec<_> = grown.filter(|(more, ..)| *more >= LEAST / 2.0).collect();
         grown.sort_by(|one, other| other.0.total_cmp(&one.0));
@@ -95,18 +93,18 @@ impl Budget {
         }
     }
 
-    /// Whether the programs that are not ours have moved as well.
+    /// The comparison programs that have grown as well, although nobody has changed them.
     fn elsewhere(&self, now: &Self) -> Option<String> {
         let others = now.costs.iter().filter(|(name, _)| !is_ours(name));
         let moved = others.filter_map(|(name, cost)| {
             let (before, after) = (self.cost(name)?.instructions, cost.instructions);
-            (change(before, after).abs() > ELSEWHERE)
+            (change(before, after) > TOLERANCE)
                 .then(|| sentence(name, "instructions", before, after))
         });
         let moved: Vec<_> = moved.collect();
         (!moved.is_empty()).then(|| {
             let moved = moved.join("\n");
-            format!("The comparison programs have moved too, so the compiler, a dependency or the machine differs:\n{moved}")
+            format!("The comparison programs take more too, so the compiler, a dependency or the machine differs:\n{moved}")
         })
     }
 
