@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format};
 use tracing_subscriber::registry::LookupSpan;
 
 /// For people: `2026-11-30T09:00:00.000000Z  INFO request{request_id="…"}: server::request: GET / 200 in 1 ms`.
-pub struct Text {
+pub(crate) struct Text {
     /// What comes behind the id.
     rest: Format<Full, ()>,
 }

@@ -10,7 +10,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use server::Settings;
-use server::testing::{LogText, Server, read_response};
+use server::testing::{Server, log_format, read_response};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -29,7 +29,7 @@ impl Log {
             tracing_subscriber::fmt()
                 .with_env_filter("info,db::query=debug")
                 .with_ansi(false)
-                .event_format(LogText::default())
+                .event_format(log_format())
                 .with_writer(|| Self)
                 .init();
         });

@@ -23,6 +23,7 @@ use crate::pool::strain::LEASES;
 use crate::pool::wait::Wait;
 use crate::pool::within::within;
 use crate::pool::{connect, janitor};
+use crate::work::Work;
 
 /// A connection is trusted for so long after its last use; after that it has to answer first.
 const TRUSTED: Duration = Duration::from_millis(500);
@@ -44,7 +45,7 @@ pub(crate) async fn acquire(
     };
     let mut lease = match at_once(pool, &demand, asked) {
         Some(lease) => lease,
-        // Boxed, because each statement would carry the size of what few need.
+        // Boxed, as is below what fewer need: each statement would carry its size.
         None => Box::pin(wait(pool, demand, asked)).await?,
     };
     if let Some(limits) = limits {
@@ -122,7 +123,7 @@ async fn lease(pool: &Arc<Shared>, demand: Demand, wait: &mut Wait) -> Result<Co
             Some(taken) => taken,
             None => {
                 let waiting = wait_for_connection(pool, &demand).instrument(wait.span(pool));
-                until_deadline(pool, &demand, asked, waiting).await?
+                Box::pin(until_deadline(pool, &demand, asked, waiting)).await?
             }
         };
         permit.holding.holder = Some(taken.holder);
@@ -137,7 +138,7 @@ async fn lease(pool: &Arc<Shared>, demand: Demand, wait: &mut Wait) -> Result<Co
             false => {
                 let ping = lease.ping_within(ping_timeout(pool));
                 let ping = ping.instrument(wait.span(pool));
-                until_deadline(pool, &demand, asked, ping).await
+                Box::pin(until_deadline(pool, &demand, asked, ping)).await
             }
         };
         match answer {
@@ -196,21 +197,34 @@ async fn permit_and_turn(
     demand: &Demand,
     wait: &mut Wait,
 ) -> Result<(Permit, Option<Instant>), Error> {
-    let asked = wait.asked;
-    let Some(work) = &demand.work else {
-        let queued = take_permit(pool, demand, asked, wait).await?;
-        return Ok((Permit::new(pool.clone()), queued));
-    };
-    if !work.is_slow() {
-        let queued = take_permit(pool, demand, asked, wait).await?;
-        let mut permit = Permit::new(pool.clone());
-        let permits = &pool.permits;
-        permit.turn = work.try_start(&permits.askers, permits.limit.load(Relaxed));
-        if permit.turn.is_some() {
-            return Ok((permit, queued));
+    match &demand.work {
+        Some(work) if work.is_slow() => Box::pin(after_turn(pool, demand, work, wait)).await,
+        work => {
+            let queued = take_permit(pool, demand, wait.asked, wait).await?;
+            let mut permit = Permit::new(pool.clone());
+            let Some(work) = work else {
+                return Ok((permit, queued));
+            };
+            let permits = &pool.permits;
+            permit.turn = work.try_start(&permits.askers, permits.limit.load(Relaxed));
+            if permit.turn.is_some() {
+                return Ok((permit, queued));
+            }
+            // It has become slow while the caller queued: the permit goes to somebody else.
+            drop(permit);
+            Box::pin(after_turn(pool, demand, work, wait)).await
         }
-        // It has become slow while the caller queued: the permit goes to somebody else.
     }
+}
+
+/// Takes a turn of slow work, and then a permit.
+async fn after_turn(
+    pool: &Arc<Shared>,
+    demand: &Demand,
+    work: &Arc<Work>,
+    wait: &mut Wait,
+) -> Result<(Permit, Option<Instant>), Error> {
+    let asked = wait.asked;
     // Who holds a connection would keep it while waiting for a turn that it may itself hold up.
     if pool.state().holds_one() {
         let queued = take_permit(pool, demand, asked, wait).await?;

@@ -5,7 +5,15 @@ mod client;
 use client::DEADLINE;
 pub use client::{Response, read_response, rejected, request};
 
-pub use crate::log_format::Text as LogText;
+/// How a service writes its log for people: for a subscriber of a test.
+#[must_use]
+pub fn log_format<S, N>() -> impl FormatEvent<S, N>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    Text::default()
+}
 
 /// The size of the future that is around the handler of each request, in bytes.
 #[must_use]
@@ -19,9 +27,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tracing::Subscriber;
+use tracing_subscriber::fmt::{FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::http::accept::Stopped;
 use crate::http::listener;
+use crate::log_format::Text;
 use crate::metrics::install_metrics;
 use crate::serve::{Service, serve};
 use crate::settings::Settings;
