@@ -241,12 +241,17 @@ fn changed(change: impl FnOnce(&mut Caller)) -> Arc<Caller> {
 
 /// Counts a wait for a connection where the caller wants to know of it.
 pub(crate) fn waited(time: Duration) {
-    caller(|caller| Some(caller.usage.as_deref()?.add_wait(time)));
+    caller(|caller| caller.usage.as_deref().map(|usage| usage.add_wait(time)));
 }
 
 /// Counts a statement where the caller wants to know of it.
 pub(crate) fn ran(time: Duration) {
-    caller(|caller| Some(caller.usage.as_deref()?.add_statement(time)));
+    caller(|caller| {
+        caller
+            .usage
+            .as_deref()
+            .map(|usage| usage.add_statement(time))
+    });
 }
 
 /// The work that the caller does.
@@ -271,5 +276,5 @@ pub(crate) fn writes_count() -> bool {
 
 /// The caller has written, or may have.
 pub(crate) fn wrote() {
-    caller(|caller| Some(caller.seen.as_deref()?.wrote()));
+    caller(|caller| caller.seen.as_deref().map(Seen::wrote));
 }

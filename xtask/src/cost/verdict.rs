@@ -184,13 +184,13 @@ mod tests {
         let before = budget(60_000.0, 4_000.0, 38.0, 50_000.0);
         let mut now = before.clone();
         now.idle = Idle {
-            megabytes: 9.0,
-            start_ms: 40.0,
+            megabytes: 10.0,
+            start_ms: 150.0,
             program_bytes: 8_100_000.0,
         };
         assert!(before.exceeded_by(&now).is_empty());
         now.idle = Idle {
-            megabytes: 9.1,
+            megabytes: 10.1,
             start_ms: 41.0,
             program_bytes: 8_200_000.0,
         };
