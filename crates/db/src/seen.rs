@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 /// carries from one request to the next as a token. Inside [`with_seen`](crate::with_seen) nothing is read on a replica that has not come so far.
 ///
 /// ```no_run
-/// # /// # async fn example(pool: &db::Pool, cookie: &str) -> Result<(), db::Error> {
+/// # use std::sync::Arc;
+/// # async fn example(pool: &db::Pool, cookie: &str) -> Result<(), db::Error> {
 /// let seen = Arc::new(db::Seen::of_token(cookie));
 /// db::with_seen(seen.clone(), async {
 ///     sqlx::query("insert into customer (name) values ('Ada')").execute(pool).await

@@ -191,7 +191,7 @@ mod tests {
         assert!(before.exceeded_by(&now).is_empty());
         now.idle = Idle {
             megabytes: 10.1,
-            start_ms: 41.0,
+            start_ms: 151.0,
             program_bytes: 8_200_000.0,
         };
         assert_eq!(before.exceeded_by(&now).len(), 3);
