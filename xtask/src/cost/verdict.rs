@@ -184,14 +184,14 @@ mod tests {
         let before = budget(60_000.0, 4_000.0, 38.0, 50_000.0);
         let mut now = before.clone();
         now.idle = Idle {
-            megabytes: 10.0,
-            start_ms: 150.0,
+            megabytes: 11.0,
+            start_ms: 300.0,
             program_bytes: 8_100_000.0,
         };
         assert!(before.exceeded_by(&now).is_empty());
         now.idle = Idle {
-            megabytes: 10.1,
-            start_ms: 151.0,
+            megabytes: 11.1,
+            start_ms: 301.0,
             program_bytes: 8_200_000.0,
         };
         assert_eq!(before.exceeded_by(&now).len(), 3);
