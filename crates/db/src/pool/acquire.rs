@@ -50,6 +50,8 @@ pub(crate) async fn acquire(
     };
     if let Some(limits) = limits {
         lease.socket_timeout = limits.socket_timeout(lease.socket_timeout);
+        // The session is told them before the statement begins.
+        lease.asked = None;
     }
     Ok(lease)
 }
