@@ -45,10 +45,10 @@ pub(crate) struct Deadline {
 pub struct Caller {
     id: Option<Box<str>>,
     trace: Option<Box<str>>,
-    pub(crate) deadline: Option<Deadline>,
-    pub(crate) work: Option<Arc<Work>>,
-    pub(crate) usage: Option<Arc<Usage>>,
-    pub(crate) seen: Option<Arc<Seen>>,
+    deadline: Option<Deadline>,
+    work: Option<Arc<Work>>,
+    usage: Option<Arc<Usage>>,
+    seen: Option<Arc<Seen>>,
 }
 
 impl Caller {
@@ -79,6 +79,18 @@ impl Caller {
     /// How far it has to see; see [`with_seen`](crate::with_seen).
     pub fn set_seen(&mut self, seen: Arc<Seen>) {
         self.seen = Some(seen);
+    }
+
+    /// What it has taken of a pool, if that is added up.
+    #[must_use]
+    pub fn usage(&self) -> Option<&Usage> {
+        self.usage.as_deref()
+    }
+
+    /// How far it has to see, if that is known.
+    #[must_use]
+    pub fn seen(&self) -> Option<&Seen> {
+        self.seen.as_deref()
     }
 
     /// Its id, if it has one.
@@ -225,7 +237,7 @@ pub fn with_seen<F: Future>(seen: Arc<Seen>, future: F) -> impl Future<Output = 
 }
 
 /// Runs `future` as the caller that is around it when it begins, but for one change.
-pub(crate) fn inside<F: Future>(
+fn inside<F: Future>(
     change: impl FnOnce(&mut Caller),
     future: F,
 ) -> impl Future<Output = F::Output> {
@@ -241,17 +253,12 @@ fn changed(change: impl FnOnce(&mut Caller)) -> Arc<Caller> {
 
 /// Counts a wait for a connection where the caller wants to know of it.
 pub(crate) fn waited(time: Duration) {
-    caller(|caller| caller.usage.as_deref().map(|usage| usage.add_wait(time)));
+    caller(|caller| caller.usage().map(|usage| usage.add_wait(time)));
 }
 
 /// Counts a statement where the caller wants to know of it.
 pub(crate) fn ran(time: Duration) {
-    caller(|caller| {
-        caller
-            .usage
-            .as_deref()
-            .map(|usage| usage.add_statement(time))
-    });
+    caller(|caller| caller.usage().map(|usage| usage.add_statement(time)));
 }
 
 /// The work that the caller does.
@@ -266,15 +273,49 @@ pub(crate) fn deadline() -> Option<Deadline> {
 
 /// How far the caller has to see; `None` if only the primary will do.
 pub(crate) fn needed() -> Option<u64> {
-    caller(|caller| Some(caller.seen.as_deref()?.needed())).unwrap_or(Some(0))
+    caller(|caller| Some(caller.seen()?.needed())).unwrap_or(Some(0))
 }
 
 /// Whether somebody wants to know of the caller's writes.
 pub(crate) fn writes_count() -> bool {
-    caller(|caller| Some(!caller.seen.as_deref()?.has_written())).unwrap_or(false)
+    caller(|caller| Some(!caller.seen()?.has_written())).unwrap_or(false)
 }
 
 /// The caller has written, or may have.
 pub(crate) fn wrote() {
-    caller(|caller| caller.seen.as_deref().map(Seen::wrote));
+    caller(|caller| caller.seen().map(Seen::wrote));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_part_is_set_and_the_others_stay() {
+        let mut request = Caller::default();
+        request.set_id("request 7", Some("trace 1"));
+        request.set_deadline(Instant::now(), Duration::from_secs(60));
+        let usage = Arc::new(Usage::default());
+        let ids = || caller(|caller| Some((caller.id()?.to_owned(), caller.trace()?.to_owned())));
+        let same = Some(("request 7".to_owned(), "trace 1".to_owned()));
+        with_caller(Arc::new(request), async {
+            let inner = with_usage(usage.clone(), async {
+                waited(Duration::from_secs(3));
+                assert_eq!(ids(), same);
+                assert!(deadline().is_some(), "that of the caller around it");
+                tokio::spawn(carry(async move {
+                    ran(Duration::from_secs(2));
+                    assert!(deadline().is_none(), "it stays behind");
+                    ids()
+                }))
+                .await
+            });
+            assert_eq!(inner.await.expect("no panic"), same);
+            waited(Duration::from_secs(9));
+        })
+        .await;
+        let (waited, ran) = (usage.waited().as_secs(), usage.ran().as_secs());
+        assert_eq!((waited, ran, usage.statements()), (3, 2, 1));
+        assert_eq!(ids(), None);
+    }
 }

@@ -9,13 +9,13 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
-use db::{Caller, Usage};
+use db::{Caller, Seen, Usage};
 
 use crate::error::problem::{self, Problem};
 use crate::error::{self, Cause};
 use crate::http::identity::Identity;
 use crate::http::lines::{Line, Lines};
-use crate::http::own_writes::Client;
+use crate::http::own_writes;
 use crate::http::writes::Writes;
 use crate::metrics::requests::{self, Active, Times};
 use crate::settings::{Limits, Settings};
@@ -90,12 +90,8 @@ pub(crate) struct Exchange {
     active: Active,
     identity: Identity,
     common: Arc<Common>,
-    /// As what it asks the pool.
+    /// As what it asks the pool; what it takes of it, and how far its client has to see where there are replicas, stand there.
     caller: Arc<Caller>,
-    /// What it takes of the pool.
-    usage: Arc<Usage>,
-    /// How far the client has to see, where there are replicas.
-    seen: Option<Client>,
     /// Whether it changes nothing.
     pub(crate) reads: bool,
     path: Option<PathAndQuery>,
@@ -110,22 +106,18 @@ impl Exchange {
         let path = route.learn(request);
         let active = Active::begin(request.method());
         let identity = Identity::of(request, active.method(), path, common.traces);
-        let seen = common.replicated.then(|| Client::of(request.headers()));
-        let usage = Arc::new(Usage::default());
         let mut caller = Caller::default();
         identity.name(&mut caller);
         caller.set_work(route.work.clone());
-        caller.set_usage(usage.clone());
-        if let Some(client) = &seen {
-            caller.set_seen(client.seen.clone());
+        caller.set_usage(Arc::default());
+        if common.replicated {
+            caller.set_seen(Arc::new(own_writes::seen(request.headers())));
         }
         Self {
             active,
             identity,
             common: common.clone(),
             caller: Arc::new(caller),
-            usage,
-            seen,
             reads: request.method().is_safe(),
             path: request.uri().path_and_query().cloned(),
             route: route.clone(),
@@ -148,13 +140,18 @@ impl Exchange {
 
     /// Whether its answer is not as it has to be: then [`Exchange::complete`] comes before its end.
     pub(crate) fn lacks(&self, response: &Response) -> bool {
-        self.seen.is_some() || problem::is_lacking(response)
+        self.has_written() || problem::is_lacking(response)
+    }
+
+    /// Whether its client has to be told how far it has written.
+    fn has_written(&self) -> bool {
+        self.caller.seen().is_some_and(Seen::has_written)
     }
 
     /// Gives a client what it has written, and a problem its body.
     pub(crate) async fn complete(self, mut response: Response) -> Response {
-        if let Some(client) = &self.seen {
-            let signed = client.sign(&self.common.pool, &mut response);
+        if let Some(seen) = self.caller.seen() {
+            let signed = own_writes::sign(&self.common.pool, seen, &mut response);
             db::with_caller(self.caller.clone(), signed).await;
         }
         if problem::is_lacking(&response) {
@@ -185,7 +182,7 @@ impl Exchange {
 
     /// Counts the request and logs its line, which is given back.
     fn record(&self, status: Option<StatusCode>) -> Line<'_> {
-        let route = self.route.path();
+        let (route, usage) = (self.route.path(), self.caller.usage());
         let path = self.path.as_ref().map_or("", PathAndQuery::path);
         let line = Line {
             caller: &self.caller,
@@ -196,9 +193,9 @@ impl Exchange {
             is_work: !requests::is_for_operators(route, path),
             status,
             total: self.started.elapsed(),
-            pool: self.usage.waited(),
-            database: self.usage.ran(),
-            statements: self.usage.statements(),
+            pool: usage.map(Usage::waited).unwrap_or_default(),
+            database: usage.map(Usage::ran).unwrap_or_default(),
+            statements: usage.map(Usage::statements).unwrap_or_default(),
         };
         self.identity.trace.ended(status);
         let times = &self.route.times;

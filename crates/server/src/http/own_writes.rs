@@ -3,7 +3,6 @@
 //! A cookie and not a header, because browsers and all clients with a cookie jar send it back without a line of code. It says
 //! nothing but a position in the database's log, and lives as long as a replica may be behind.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::{COOKIE, SET_COOKIE};
@@ -14,26 +13,18 @@ const NAME: &str = "db_position";
 /// Where replicas may be behind without limit.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// One client, as far as its cookie tells.
-pub(crate) struct Client {
-    pub(crate) seen: Arc<db::Seen>,
+/// How far a client has to see, as its cookie tells.
+pub(crate) fn seen(headers: &HeaderMap) -> db::Seen {
+    let seen = token(headers).map(db::Seen::of_token);
+    seen.unwrap_or_default()
 }
 
-impl Client {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let seen = token(headers).map(db::Seen::of_token);
-        Self {
-            seen: Arc::new(seen.unwrap_or_default()),
-        }
-    }
-
-    /// Gives the client how far it has written.
-    pub(crate) async fn sign(&self, pool: &db::Pool, response: &mut Response) {
-        if let Some(token) = pool.token(&self.seen).await
-            && let Ok(cookie) = HeaderValue::from_str(&cookie(&token, lifetime(pool.config())))
-        {
-            response.headers_mut().append(SET_COOKIE, cookie);
-        }
+/// Gives the client how far it has written.
+pub(crate) async fn sign(pool: &db::Pool, seen: &db::Seen, response: &mut Response) {
+    if let Some(token) = pool.token(seen).await
+        && let Ok(cookie) = HeaderValue::from_str(&cookie(&token, lifetime(pool.config())))
+    {
+        response.headers_mut().append(SET_COOKIE, cookie);
     }
 }
 
